@@ -1,0 +1,9 @@
+import express from 'express'
+import { withPersistence } from 'mcp-persist'
+import { buildServer } from '../countdown.ts'
+
+const mcp = withPersistence(() => buildServer(), process.env.MCP_PERSIST_URL ?? 'sqlite:mcp.db', 3600)
+
+const app = express()
+app.all('/mcp', mcp)
+app.listen(Number(process.env.PORT ?? 3000), () => console.log('ready'))

@@ -1,0 +1,74 @@
+import type { StopSignal } from '../stop.ts'
+
+/**
+ * How the engine calls the user's app: the meaning of `fetch(Request) -> Response`, without the cost of building web
+ * objects where the app has no use for them.
+ */
+export interface App {
+  /** Rejects when the app cannot be reached or throws. */
+  fetch(request: AppRequest): Promise<AppResponse>
+  /** Frees what the adapter itself holds; the user's app is the user's. */
+  close(): Promise<void>
+}
+
+export interface AppRequest {
+  readonly method: string
+  /** Path and query, as the client sent them. */
+  readonly url: string
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: Uint8Array | undefined
+  /** The body as JSON, where somebody has parsed it already. */
+  readonly parsed?: unknown
+  /** What an authentication middleware in front of the handler found. */
+  readonly authInfo?: unknown
+  readonly remote?: Remote | undefined
+  /** Said when nobody wants the response any more. */
+  readonly signal?: StopSignal | undefined
+  /** The session id that `persistentSessionId` answers while the app handles this request. */
+  readonly sessionId?: string | undefined
+}
+
+/** Where the client's connection comes from, as the first node saw it. */
+export interface Remote {
+  readonly address?: string | undefined
+  readonly port?: number | undefined
+  readonly encrypted?: boolean | undefined
+}
+
+export type HeaderPairs = readonly (readonly [name: string, value: string])[]
+
+export interface AppResponse {
+  readonly status: number
+  /** Lower-case names; a name may stand more than once. */
+  readonly headers: HeaderPairs
+  /** Rejects with the app's error. */
+  readonly body: AsyncIterable<Uint8Array>
+  /** Tells the app that the client has gone; the body ends. */
+  cancel(): void
+}
+
+export function header(headers: HeaderPairs, name: string): string | undefined {
+  return headers.find(([key]) => key === name)?.[1]
+}
+
+export function isEventStream(response: { status: number; headers: HeaderPairs }): boolean {
+  return response.status === 200 && mediaType(response.headers) === 'text/event-stream'
+}
+
+function mediaType(headers: HeaderPairs): string | undefined {
+  return header(headers, 'content-type')?.replace(/;.*/s, '').trim().toLowerCase()
+}
+
+/** The whole body as one buffer. Rejects with the app's error; more than `limit` bytes end it. */
+export async function readBody(response: AppResponse, limit = 64 * 1024 * 1024): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of response.body) {
+    size += chunk.byteLength
+    if (size > limit)
+      throw new Error(`The app answered with more than ${limit} bytes where one message was expected.`)
+    chunks.push(chunk)
+  }
+  return chunks.length === 1 ? Buffer.from(chunks[0]!) : Buffer.concat(chunks)
+}

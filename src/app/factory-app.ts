@@ -1,0 +1,145 @@
+import { PersistError } from '../errors.ts'
+import { type App, type AppRequest, type AppResponse, isEventStream } from './app.ts'
+import { FIRST_UNREAD, HandoffStore } from './handoff-store.ts'
+import { persistentSessionId, withSessionId } from './persistent-session-id.ts'
+import { fromWebResponse, webRequest } from './web.ts'
+
+/** What a factory is told about the session its server is for. */
+export interface FactoryContext {
+  /** Sessions exist in 2025-era protocol revisions only; the v2 SDK calls these `legacy`. */
+  readonly era: 'legacy'
+  readonly authInfo?: unknown
+}
+
+/** A server of either SDK line, as far as we use it. */
+export interface ConnectableServer {
+  connect(transport: never): Promise<void>
+  close(): Promise<void>
+}
+
+export type ServerFactory = (context: FactoryContext) => ConnectableServer | Promise<ConnectableServer>
+
+/** The slice of the SDK's web-standard transport that both lines share. */
+interface Transport {
+  onclose?: (() => void) | undefined
+  handleRequest(request: Request, options: { authInfo?: unknown; parsedBody?: unknown }): Promise<Response>
+  close(): Promise<void>
+}
+
+interface Session {
+  readonly transport: Transport
+  readonly unread: HandoffStore
+}
+
+/**
+ * The small app around a server factory: one server and one SDK transport for each session. The transport comes from
+ * the SDK line of the first server, and is loaded then.
+ */
+export class FactoryApp implements App {
+  readonly #factory: ServerFactory
+  readonly #sessions = new Map<string, Session>()
+
+  constructor(factory: ServerFactory) {
+    this.#factory = factory
+  }
+
+  async fetch(request: AppRequest): Promise<AppResponse> {
+    const id = request.headers['mcp-session-id']
+    const session = id === undefined ? undefined : this.#sessions.get(id)
+    if (session) return handle(session, request.method === 'GET' ? fromUnread(request) : request)
+    if (id !== undefined) return refusal(404, -32001, 'Session not found')
+    if (request.method === 'POST' && isInitialize(request.parsed)) return this.#open(request)
+    return refusal(400, -32000, 'Bad Request: No valid session ID provided')
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#sessions.values()].map(({ transport }) => transport.close()))
+    this.#sessions.clear()
+  }
+
+  async #open(request: AppRequest): Promise<AppResponse> {
+    const { authInfo } = request
+    const server = await this.#factory({ era: 'legacy', ...(authInfo !== undefined && { authInfo }) })
+    if (typeof server?.connect !== 'function') {
+      throw new PersistError(
+        'INVALID_ARGUMENT',
+        `The server factory returned ${server === undefined ? 'nothing' : 'something without connect()'}; ` +
+          'let it return a new McpServer each time it is called.',
+      )
+    }
+    const Transport = await transportFor(server)
+    const unread = new HandoffStore()
+    const session = {
+      unread,
+      transport: new Transport({
+        sessionIdGenerator: persistentSessionId,
+        onsessioninitialized: (id: string) => void this.#sessions.set(id, session),
+        eventStore: unread,
+        // Between the transport and us there is nothing to keep alive; towards the client, the engine does it.
+        keepAliveMs: 0,
+        // The body was bounded when it was read.
+        maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+      }),
+    }
+    session.transport.onclose = () => {
+      for (const [id, each] of this.#sessions) if (each === session) this.#sessions.delete(id)
+    }
+    await server.connect(session.transport as never)
+    return withSessionId(request.sessionId, () => handle(session, request))
+  }
+}
+
+/** A standalone stream begins with what was said while there was none, and not with what comes next. */
+function fromUnread(request: AppRequest): AppRequest {
+  return { ...request, headers: { 'last-event-id': FIRST_UNREAD, ...request.headers } }
+}
+
+async function handle({ transport, unread }: Session, request: AppRequest): Promise<AppResponse> {
+  const { parsed, authInfo } = request
+  const response = await transport.handleRequest(webRequest(request, parsed === undefined), {
+    ...(parsed !== undefined && { parsedBody: parsed }),
+    ...(authInfo !== undefined && { authInfo }),
+  })
+  const answer = fromWebResponse(response)
+  return isEventStream(answer) ? { ...answer, body: forgetting(answer.body, unread) } : answer
+}
+
+async function* forgetting(
+  body: AsyncIterable<Uint8Array>,
+  unread: HandoffStore,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    yield chunk
+    unread.read(chunk)
+  }
+}
+
+function refusal(status: number, code: number, message: string): AppResponse {
+  return fromWebResponse(Response.json({ jsonrpc: '2.0', error: { code, message }, id: null }, { status }))
+}
+
+function isInitialize(parsed: unknown): boolean {
+  return (
+    typeof parsed === 'object' && parsed !== null && (parsed as { method?: unknown }).method === 'initialize'
+  )
+}
+
+type TransportClass = new (options: object) => Transport
+
+/** `experimental` is public on every server of the v1 line and on none of v2. */
+async function transportFor(server: ConnectableServer): Promise<TransportClass> {
+  const v1 = 'experimental' in server
+  const name = v1 ? '@modelcontextprotocol/sdk' : '@modelcontextprotocol/server'
+  try {
+    const module = v1
+      ? await import('@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js')
+      : await import('@modelcontextprotocol/server')
+    return module.WebStandardStreamableHTTPServerTransport as unknown as TransportClass
+  } catch (cause) {
+    throw new PersistError(
+      'DRIVER_MISSING',
+      `The server comes from ${name}, but that package cannot be loaded from here: npm install ${name}.`,
+      { cause },
+    )
+  }
+}

@@ -1,0 +1,32 @@
+import type { App, AppRequest, AppResponse } from './app.ts'
+import { withSessionId } from './persistent-session-id.ts'
+import { fromWebResponse, webRequest } from './web.ts'
+
+/** Anything with a web-standard `fetch`, such as Hono. The second argument is what `@hono/node-server` gives. */
+export interface Fetcher {
+  fetch(request: Request, env?: unknown): Response | Promise<Response>
+}
+
+/** Calls an app through its `fetch`, in this process. */
+export class FetchApp implements App {
+  readonly #fetcher: Fetcher
+
+  constructor(fetcher: Fetcher) {
+    this.#fetcher = fetcher
+  }
+
+  async fetch(request: AppRequest): Promise<AppResponse> {
+    const { remote } = request
+    const socket = remote && {
+      remoteAddress: remote.address,
+      remotePort: remote.port,
+      encrypted: remote.encrypted,
+    }
+    const response = await withSessionId(request.sessionId, async () =>
+      this.#fetcher.fetch(webRequest(request), socket ? { incoming: { socket } } : {}),
+    )
+    return fromWebResponse(response)
+  }
+
+  async close(): Promise<void> {}
+}

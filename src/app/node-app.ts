@@ -1,0 +1,177 @@
+import { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { App, AppRequest, AppResponse, HeaderPairs } from './app.ts'
+import { ChunkQueue } from './chunk-queue.ts'
+import { LoopSocket } from './loop-socket.ts'
+import { withSessionId } from './persistent-session-id.ts'
+
+export type NodeListener = (req: IncomingMessage, res: ServerResponse) => unknown
+
+/**
+ * Calls an app written for `node:http` (Express, Koa, Fastify, a bare listener) in this process, without a socket:
+ * with a real `IncomingMessage` and a real `ServerResponse` whose socket leads here. The client's own pair would not
+ * do, because a client that goes away must not end the call. Methods are patched on the object itself, as
+ * `compression` does, because Express swaps the prototype.
+ */
+export class NodeApp implements App {
+  readonly #listener: () => NodeListener | Promise<NodeListener>
+
+  /** `listener` is asked on first use, so that an app which still has to get ready can be awaited. */
+  constructor(listener: () => NodeListener | Promise<NodeListener>) {
+    this.#listener = listener
+  }
+
+  async fetch(request: AppRequest): Promise<AppResponse> {
+    const listener = await this.#listener()
+    return withSessionId(request.sessionId, () => answerOf(listener, request))
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Settles with the head of the response. */
+function answerOf(listener: NodeListener, request: AppRequest): Promise<AppResponse> {
+  return new Promise((resolve, reject) => {
+    const { req, res } = connect(request, resolve, reject)
+    const fail = (error: unknown) => {
+      reject(error)
+      res.destroy()
+    }
+    try {
+      Promise.resolve(listener(req, res)).catch(fail)
+    } catch (error) {
+      fail(error)
+    }
+  })
+}
+
+function connect(
+  request: AppRequest,
+  resolve: (response: AppResponse) => void,
+  reject: (error: unknown) => void,
+): { req: IncomingMessage; res: ServerResponse } {
+  const queue = new ChunkQueue()
+  const socket = new LoopSocket(request.remote, queue) as unknown as Socket
+  const req = incoming(request, socket)
+  const res = new ServerResponse(req)
+  res.assignSocket(socket)
+
+  let answered = false
+  const answer = () => {
+    if (answered) return
+    answered = true
+    resolve({ status: res.statusCode, headers: pairs(res), body: queue, cancel: () => res.destroy() })
+  }
+  capture(res, queue, answer)
+
+  const closed = () => {
+    if (!answered) reject(new Error('The app closed the connection without an answer.'))
+    queue.end()
+  }
+  res.on('finish', () => {
+    if (res.socket) res.detachSocket(socket)
+    process.nextTick(() => {
+      res.destroyed = true
+      res.emit('close')
+    })
+  })
+  res.on('close', closed)
+  socket.on('drain', () => res.emit('drain'))
+  socket.on('close', () => {
+    if (res.writableFinished) return
+    req.destroy()
+    res.emit('close')
+  })
+  const forget = request.signal?.onStop(() => res.destroy())
+  if (forget) res.once('close', forget)
+  return { req, res }
+}
+
+/** Hands what the app writes to `queue`, and calls `answer` once its head is final. */
+function capture(res: ServerResponse, queue: ChunkQueue, answer: () => void): void {
+  const { writeHead, write, end, flushHeaders } = res
+  res.writeHead = ((status: number, ...rest: unknown[]) => {
+    // Given straight to writeHead, headers never become visible to getHeaders(): set them one by one.
+    const reason = typeof rest[0] === 'string' ? rest[0] : undefined
+    setHeaders(res, reason === undefined ? rest[0] : rest[1])
+    return Reflect.apply(writeHead, res, reason === undefined ? [status] : [status, reason])
+  }) as typeof res.writeHead
+  res.write = ((chunk: unknown, ...rest: unknown[]) => {
+    const result = Reflect.apply(write, res, [chunk, ...rest])
+    answer()
+    queue.push(bytes(chunk, rest[0]))
+    return result
+  }) as typeof res.write
+  res.end = ((chunk?: unknown, ...rest: unknown[]) => {
+    const ended = res.writableEnded
+    const result = Reflect.apply(end, res, [chunk, ...rest])
+    answer()
+    if (!ended && chunk !== undefined && chunk !== null && typeof chunk !== 'function')
+      queue.push(bytes(chunk, rest[0]))
+    queue.end()
+    return result
+  }) as typeof res.end
+  res.flushHeaders = () => {
+    flushHeaders.call(res)
+    answer()
+  }
+}
+
+function setHeaders(res: ServerResponse, headers: unknown): void {
+  if (Array.isArray(headers)) {
+    const flat = headers.flat()
+    const seen = new Set<string>()
+    for (let i = 0; i + 1 < flat.length; i += 2) {
+      const name = String(flat[i])
+      if (seen.has(name.toLowerCase())) res.appendHeader(name, flat[i + 1])
+      else res.setHeader(name, flat[i + 1])
+      seen.add(name.toLowerCase())
+    }
+  } else if (headers) {
+    for (const [name, value] of Object.entries(headers)) {
+      if (value !== undefined) res.setHeader(name, value as string)
+    }
+  }
+}
+
+function incoming(request: AppRequest, socket: Socket): IncomingMessage {
+  const req = new IncomingMessage(socket)
+  req.method = request.method
+  req.url = request.url
+  req.httpVersion = '1.1'
+  req.httpVersionMajor = 1
+  req.httpVersionMinor = 1
+  const headers: Record<string, string> = {}
+  const raw: string[] = []
+  const set = (name: string, value: string) => {
+    headers[name] = value
+    raw.push(name, value)
+  }
+  for (const name in request.headers) {
+    if (name !== 'content-length' && name !== 'transfer-encoding') set(name, request.headers[name]!)
+  }
+  if (request.body) set('content-length', String(request.body.byteLength))
+  req.headers = headers
+  req.rawHeaders = raw
+  if (request.authInfo !== undefined) Object.assign(req, { auth: request.authInfo })
+  if (request.body) req.push(request.body)
+  req.push(null)
+  req.complete = true
+  return req
+}
+
+function pairs(res: ServerResponse): HeaderPairs {
+  return Object.entries(res.getHeaders()).flatMap(([name, value]) =>
+    Array.isArray(value)
+      ? value.map((each) => [name, String(each)] as const)
+      : value === undefined
+        ? []
+        : [[name, String(value)] as const],
+  )
+}
+
+function bytes(chunk: unknown, encoding: unknown): Uint8Array {
+  return typeof chunk === 'string'
+    ? Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8')
+    : (chunk as Uint8Array)
+}

@@ -1,0 +1,134 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
+import { PersistError } from '../errors.ts'
+import type { App } from './app.ts'
+import { FactoryApp, type ServerFactory } from './factory-app.ts'
+import { FetchApp, type Fetcher } from './fetch-app.ts'
+import { NodeApp, type NodeListener } from './node-app.ts'
+import { UrlApp } from './url-app.ts'
+
+/** A Fastify instance, as far as we use it. */
+interface FastifyLike {
+  ready(): PromiseLike<unknown>
+  routing(req: IncomingMessage, res: ServerResponse): void
+}
+
+/** A Koa application, as far as we use it. */
+interface KoaLike {
+  callback(): (req: IncomingMessage, res: ServerResponse) => unknown
+}
+
+/** What `withPersistence` wraps. */
+export type WrappableApp =
+  | ((req: never, res: never, next: never) => unknown)
+  | ServerFactory
+  | FastifyLike
+  | KoaLike
+  | Fetcher
+  | { readonly url: string | URL }
+
+export interface ResolvedApp {
+  readonly kind: 'node' | 'fetch' | 'url' | 'factory'
+  readonly app: App
+  /** For requests that are none of ours: the app itself, on the client's own request and response. */
+  readonly passNode?: NodeListener
+  readonly passFetch?: (request: Request) => Response | Promise<Response>
+  /** The path of the MCP endpoint where the app itself tells. */
+  readonly path?: string
+}
+
+/** Finds out what kind of app it was given; refuses anything else at once, guessing the mistake. */
+export function resolveApp(app: WrappableApp): ResolvedApp {
+  if (typeof app === 'function') {
+    // Hono and Express apps are both made by calling something; Express apps are functions, Hono apps are objects.
+    if (app.length >= 2) return node(() => app as unknown as NodeListener)
+    if (isConstructor(app))
+      throw refuse('a class', 'pass a function that makes a server: () => new McpServer(...)')
+    return { kind: 'factory', app: new FactoryApp(app as ServerFactory) }
+  }
+  if (typeof app !== 'object' || app === null) {
+    const got = app === null ? 'null' : app === undefined ? 'nothing' : `a ${typeof app}`
+    throw refuse(got, 'was the app awaited, exported, imported?')
+  }
+  // A Fastify instance can be awaited too, so it is looked for before a promise is.
+  if (has<FastifyLike>(app, 'routing', 'ready')) return fastify(app)
+  if (has<{ then: unknown }>(app, 'then')) throw refuse('a promise', 'await it first')
+  if (has<KoaLike>(app, 'callback') && 'middleware' in app) return node(once(() => app.callback()))
+  if (has<Fetcher>(app, 'fetch')) return web(app)
+  if ('url' in app && (typeof app.url === 'string' || app.url instanceof URL)) return remote(app.url)
+  if (has(app, 'connect')) {
+    throw refuse('a server', 'one server serves one session: pass a factory, () => new McpServer(...)')
+  }
+  if (has(app, 'handleRequest')) {
+    throw refuse('a transport', 'pass the app that routes to it, or a factory, () => new McpServer(...)')
+  }
+  if (has(app, 'listen', 'close')) {
+    throw refuse('an HTTP server', 'pass its request listener, the function given to createServer()')
+  }
+  throw refuse(
+    `an object with the keys ${Object.keys(app).slice(0, 5).join(', ') || '(none)'}`,
+    'look at the argument',
+  )
+}
+
+function node(listener: () => NodeListener | Promise<NodeListener>): ResolvedApp {
+  return {
+    kind: 'node',
+    app: new NodeApp(listener),
+    passNode: async (req, res) => (await listener())(req, res),
+  }
+}
+
+function fastify(app: FastifyLike): ResolvedApp {
+  return node(
+    once(async () => {
+      await app.ready()
+      return (req, res) => app.routing(req, res)
+    }),
+  )
+}
+
+function web(app: Fetcher): ResolvedApp {
+  const listener = getRequestListener((request, env) => app.fetch(request, env), {
+    overrideGlobalObjects: false,
+  })
+  return {
+    kind: 'fetch',
+    app: new FetchApp(app),
+    passNode: listener,
+    passFetch: (request) => app.fetch(request),
+  }
+}
+
+function remote(given: string | URL): ResolvedApp {
+  const text = String(given)
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
+    throw refuse(`the url "${text}"`, 'it must start with http:// or https://')
+  }
+  return { kind: 'url', app: new UrlApp(url), ...(url.pathname !== '/' && { path: url.pathname }) }
+}
+
+function refuse(got: string, hint: string): PersistError {
+  return new PersistError(
+    'INVALID_ARGUMENT',
+    `withPersistence got ${got} as its app: ${hint}. It takes an Express app or another (req, res) listener, a Fastify ` +
+      'or Koa instance, anything with fetch(request) such as Hono, { url }, or a server factory.',
+  )
+}
+
+function has<T>(value: object, ...methods: (keyof T & string)[]): value is T & object {
+  return methods.every((method) => typeof (value as Record<string, unknown>)[method] === 'function')
+}
+
+function isConstructor(value: object): boolean {
+  return /^class\b/.test(Function.prototype.toString.call(value))
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
+}

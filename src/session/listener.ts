@@ -1,0 +1,18 @@
+import type { Update } from './tail.ts'
+
+/** Whoever follows a stream of a live session: a client's response in this process, or one at another node. */
+export interface Listener {
+  readonly streamId: string
+  /** At another node, which has the log and nothing else to go by. */
+  readonly remote: boolean
+  push(update: Update): void
+  opened(): void
+  pushUnstored(payload: string, last: boolean): void
+  keepAlive(): void
+  /** Ends the client's response but not the stream: it will resume, after `retry` ms if that is given. */
+  cut(retry?: number): void
+  /** Ends the client's response. */
+  close(): void
+  /** The session leaves this node: whoever can follows it to the next one, the others are cut. */
+  moved(retry: number): void
+}

@@ -1,0 +1,52 @@
+import { createParser } from 'eventsource-parser'
+
+/** Where an event stream to a client is written. */
+export interface Sink {
+  /** False: the client is slow; wait for `onDrain`. */
+  write(text: string): boolean
+  end(text?: string): void
+  /** Lets the client know that the stream is open, though there is nothing to say yet. */
+  flush(): void
+  onDrain: (() => void) | undefined
+}
+
+export interface SseEvent {
+  readonly id?: string | undefined
+  readonly event?: string | undefined
+  readonly data: string
+}
+
+/** One event with a JSON-RPC message in it; without an id where it cannot be resumed after. */
+export function messageFrame(payload: string, id?: string): string {
+  // JSON on one line, as everybody sends it, goes out as it is.
+  const data = /[\r\n]/.test(payload) ? payload.replace(/\r\n|\r|\n/g, '\ndata: ') : payload
+  return id === undefined
+    ? `event: message\ndata: ${data}\n\n`
+    : `event: message\nid: ${id}\ndata: ${data}\n\n`
+}
+
+/** An id and empty data, so that a client can resume before the first message (MCP 2025-11-25, "Sending Messages"). */
+export function primingFrame(id: string, retry: number | undefined): string {
+  return retry === undefined ? `id: ${id}\ndata: \n\n` : `id: ${id}\nretry: ${retry}\ndata: \n\n`
+}
+
+export function retryFrame(retry: number): string {
+  return `retry: ${retry}\n\n`
+}
+
+export const KEEP_ALIVE_FRAME = ': keepalive\n\n'
+
+/** The events of an event stream; those that arrive in one chunk come as one list, without a wait between them. */
+export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<readonly SseEvent[]> {
+  let events: SseEvent[] = []
+  const parser = createParser({ onEvent: (event) => events.push(event) })
+  const decoder = new TextDecoder()
+  for await (const chunk of body) {
+    parser.feed(decoder.decode(chunk, { stream: true }))
+    if (events.length > 0) {
+      const read = events
+      events = []
+      yield read
+    }
+  }
+}

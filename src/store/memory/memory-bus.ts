@@ -1,0 +1,61 @@
+import { PersistError } from '../../errors.ts'
+import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../store.ts'
+import type { MemoryNodes } from './memory-nodes.ts'
+
+type OnWake = (text: string | undefined) => void
+
+export class MemoryBus implements Bus {
+  readonly #channels = new Map<string, Set<OnWake>>()
+  readonly #nodes: MemoryNodes
+  readonly #assertOpen: () => void
+
+  constructor(nodes: MemoryNodes, assertOpen: () => void) {
+    this.#nodes = nodes
+    this.#assertOpen = assertOpen
+  }
+
+  async post(nodeId: string, letter: Uint8Array): Promise<boolean> {
+    this.#assertOpen()
+    const node = this.#nodes.live(nodeId)
+    if (!node) return false
+    if (node.letters.length >= MAILBOX_LIMIT) {
+      throw new PersistError(
+        'OVERLOADED',
+        `The mailbox of node ${nodeId} holds ${MAILBOX_LIMIT} letters; it is full.`,
+      )
+    }
+    node.letters.push(letter)
+    this.#wake(nodeChannel(nodeId), undefined)
+    return true
+  }
+
+  async collect(nodeId: string): Promise<readonly Uint8Array[]> {
+    this.#assertOpen()
+    return this.#nodes.live(nodeId)?.letters.splice(0, 1000) ?? []
+  }
+
+  async publish(channel: string, text: string): Promise<number> {
+    this.#assertOpen()
+    return this.#wake(channel, text)
+  }
+
+  async subscribe(channel: string, onWake: OnWake): Promise<Subscription> {
+    this.#assertOpen()
+    const listeners = this.#channels.get(channel) ?? new Set()
+    this.#channels.set(channel, listeners)
+    listeners.add(onWake)
+    return {
+      close: async () => {
+        listeners.delete(onWake)
+        if (listeners.size === 0) this.#channels.delete(channel)
+      },
+    }
+  }
+
+  // As across processes: a listener never runs inside the call that woke it.
+  #wake(channel: string, text: string | undefined): number {
+    const listeners = [...(this.#channels.get(channel) ?? [])]
+    for (const onWake of listeners) queueMicrotask(() => onWake(text))
+    return listeners.length
+  }
+}

@@ -1,0 +1,169 @@
+import type { Clock } from '../../clock.ts'
+import { taken, terminated } from '../refusals.ts'
+import type {
+  SessionClaim,
+  SessionPage,
+  SessionRecord,
+  SessionState,
+  SessionTable,
+  SessionTouch,
+} from '../store.ts'
+import type { MemoryLog } from './memory-log.ts'
+import type { MemoryNodes } from './memory-nodes.ts'
+
+export interface MemorySessionRow {
+  id: string
+  principal: string | null
+  state: SessionState
+  owner: string | null
+  generation: number
+  delivered: number
+  createdAt: number
+  lastUsedAt: number
+  ttl: number
+  terminated: boolean
+  tombstoneUntil: number
+}
+
+/** The record of a session lives as long as its log: the log's expiry is the session's. */
+export class MemorySessions implements SessionTable {
+  readonly #rows = new Map<string, MemorySessionRow>()
+  readonly #clock: Clock
+  readonly #log: MemoryLog
+  readonly #nodes: MemoryNodes
+  readonly #assertOpen: () => void
+
+  constructor(clock: Clock, log: MemoryLog, nodes: MemoryNodes, assertOpen: () => void) {
+    this.#clock = clock
+    this.#log = log
+    this.#nodes = nodes
+    this.#assertOpen = assertOpen
+  }
+
+  async create(session: {
+    id: string
+    principal: string | null
+    state: SessionState
+    owner: string
+    ttl: number
+  }) {
+    this.#assertOpen()
+    const { ttl, ...given } = session
+    const now = this.#clock.now()
+    const known = this.#rows.get(given.id)
+    if (known?.terminated && known.tombstoneUntil > now) {
+      throw terminated(given.id)
+    }
+    if (this.#live(given.id)) {
+      throw taken(given.id)
+    }
+    const times = { createdAt: now, lastUsedAt: now, ttl, tombstoneUntil: 0 }
+    this.#rows.set(given.id, { ...given, ...times, generation: 1, delivered: 0, terminated: false })
+    this.#log.begin(given.id, 1, ttl)
+  }
+
+  async get(id: string): Promise<SessionRecord | undefined> {
+    this.#assertOpen()
+    const row = this.#live(id)
+    return row && this.#record(row)
+  }
+
+  async claim(id: string, { owner, generation, keep }: SessionClaim) {
+    this.#assertOpen()
+    const row = this.#live(id)
+    if (!row || row.generation !== generation) return undefined
+    if (row.owner !== null && row.owner !== owner && this.#nodes.live(row.owner)) return undefined
+    row.owner = owner
+    if (!keep) this.#log.fence(id, ++row.generation)
+    return this.#record(row)
+  }
+
+  async release(id: string, generation: number): Promise<boolean> {
+    this.#assertOpen()
+    const row = this.#live(id)
+    if (row?.generation !== generation) return false
+    row.owner = null
+    return true
+  }
+
+  async update(id: string, generation: number, state: SessionState): Promise<boolean> {
+    this.#assertOpen()
+    const row = this.#live(id)
+    if (row?.generation !== generation) return false
+    row.state = state
+    return true
+  }
+
+  async touch(touches: readonly SessionTouch[]): Promise<void> {
+    this.#assertOpen()
+    for (const { id, ttl, delivered } of touches) {
+      const row = this.#live(id)
+      if (!row) continue
+      row.lastUsedAt = this.#clock.now()
+      row.delivered = Math.max(row.delivered, delivered ?? 0)
+      this.#log.extend(id, ttl)
+    }
+  }
+
+  async terminate(id: string): Promise<boolean> {
+    this.#assertOpen()
+    const row = this.#live(id)
+    if (!row) return false
+    row.terminated = true
+    row.tombstoneUntil = this.#clock.now() + row.ttl
+    this.#log.drop(id)
+    return true
+  }
+
+  async list(query: { cursor?: string; limit?: number; principal?: string } = {}): Promise<SessionPage> {
+    this.#assertOpen()
+    const { cursor = '', limit = 100, principal } = query
+    const ids = [...this.#rows.keys()].filter((id) => id > cursor).sort()
+    const rows = ids
+      .map((id) => this.#live(id))
+      .filter((row) => row !== undefined)
+      .filter((row) => principal === undefined || row.principal === principal)
+    const sessions = rows.slice(0, limit).map((row) => this.#record(row))
+    return rows.length > limit ? { sessions, next: sessions.at(-1)!.id } : { sessions }
+  }
+
+  /** The record itself, a tombstone too. */
+  row(id: string): MemorySessionRow | undefined {
+    const row = this.#rows.get(id)
+    return row?.terminated && row.tombstoneUntil > this.#clock.now() ? row : this.#live(id)
+  }
+
+  put(row: MemorySessionRow): void {
+    this.#rows.set(row.id, row)
+  }
+
+  count(): number {
+    return [...this.#rows.keys()].filter((id) => this.#live(id)).length
+  }
+
+  sweep(limit: number, dryRun: boolean): number {
+    const now = this.#clock.now()
+    const dead = [...this.#rows.values()]
+      .filter((row) => (row.terminated ? row.tombstoneUntil <= now : !this.#live(row.id)))
+      .slice(0, limit)
+    if (!dryRun) for (const row of dead) this.#rows.delete(row.id)
+    return dead.length
+  }
+
+  #live(id: string): MemorySessionRow | undefined {
+    const row = this.#rows.get(id)
+    if (!row || row.terminated) return undefined
+    // A log of another generation was begun by an unfenced append after the session's own had expired.
+    return this.#log.expiresAt(id, row.generation) > this.#clock.now() ? row : undefined
+  }
+
+  #record({
+    ttl: _ttl,
+    terminated: _terminated,
+    tombstoneUntil: _until,
+    ...row
+  }: MemorySessionRow): SessionRecord {
+    const ownerAlive = row.owner !== null && this.#nodes.live(row.owner) !== undefined
+    return { ...row, ownerAlive, expiresAt: this.#log.expiresAt(row.id, row.generation) }
+  }
+}

@@ -1,0 +1,261 @@
+import { monotonicNow } from '../../clock.ts'
+import { PersistError } from '../../errors.ts'
+import { defaultLogger, type Logger } from '../../logger.ts'
+import { applyMigrations, planMigrations } from '../../migrate/migrate.ts'
+import { announceTerminations } from '../announce-terminations.ts'
+import { type LocalNodes, rememberLocalNodes } from '../local-nodes.ts'
+import { type ServerEventBus, serverEventBus } from '../server-event-bus.ts'
+import { DEFAULT_TTL, sessionEventStore } from '../session-event-store.ts'
+import type { SessionEventStoreOptions, Store, StoreHealth, StoreStats, SweepResult } from '../store.ts'
+import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../task-message-queue.ts'
+import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../task-store.ts'
+import { PostgresBus } from './postgres-bus.ts'
+import { PostgresConnections } from './postgres-connections.ts'
+import { loadDriver } from './postgres-driver.ts'
+import { notMigrated, toPersistError } from './postgres-errors.ts'
+import { serverFacts, stats, warningsOf } from './postgres-health.ts'
+import { sql } from './postgres-kysely.ts'
+import { PostgresListener } from './postgres-listener.ts'
+import { PostgresLog } from './postgres-log.ts'
+import { PostgresMigrations } from './postgres-migrations.ts'
+import { lockKey, PostgresNodes } from './postgres-nodes.ts'
+import { type PostgresEventStoreOptions, type PostgresTarget, resolveTarget } from './postgres-options.ts'
+import { PostgresSchema } from './postgres-schema.ts'
+import { PostgresSessions } from './postgres-sessions.ts'
+import { sweep } from './postgres-sweep.ts'
+import { PostgresTasks } from './postgres-tasks.ts'
+import { encodeText } from './postgres-text.ts'
+import { PostgresTransfer } from './postgres-transfer.ts'
+
+export type { PostgresEventStoreOptions }
+
+/**
+ * PostgreSQL 13 and later through `pg` 8: shared by all hosts that reach it, and as durable as its
+ * `synchronous_commit` says. Run `npx mcp-persist migrate --url …` once before the first use, or set `autoMigrate`.
+ *
+ * Nothing is opened before the first use. Methods reject with `DRIVER_MISSING` without `pg`, with `NOT_MIGRATED`
+ * without the tables, with `SCHEMA_TOO_NEW` where a newer release has migrated, and as the port says.
+ *
+ * @throws PersistError `INVALID_ARGUMENT` from the constructor for a URL or schema name that is none.
+ * @example
+ * const store = new PostgresEventStore({ url: 'postgres://app:secret@db:5432/app?schema=mcp' })
+ * const eventStore = store.forSession('session-1')
+ */
+export class PostgresEventStore implements Store {
+  readonly backend = 'postgres'
+  readonly traits = { durable: true, reach: 'network', detectsDeadNodes: true } as const
+  readonly log: PostgresLog
+  readonly sessions: PostgresSessions
+  readonly nodes: PostgresNodes
+  readonly bus: PostgresBus
+  readonly tasks: PostgresTasks
+  readonly transfer: PostgresTransfer
+  /** What `mcp-persist migrate` works on. */
+  readonly migrations: PostgresMigrations
+  readonly #options: PostgresEventStoreOptions
+  readonly #logger: Logger
+  readonly #ttl: number
+  readonly #target: PostgresTarget
+  readonly #connections: PostgresConnections
+  readonly #schema: PostgresSchema
+  readonly #listener: PostgresListener
+  readonly #local: LocalNodes
+  #opening: Promise<void> | undefined
+  #eventsOnly = false
+  #closing: Promise<void> | undefined
+
+  constructor(options: PostgresEventStoreOptions) {
+    const { pool, timeout = 5000, maxConnections = 10, logger = defaultLogger } = options
+    this.#options = options
+    this.#ttl = options.ttl ?? DEFAULT_TTL
+    this.#logger = logger
+    this.#target = resolveTarget(options)
+    const { url, schema, masked } = this.#target
+    this.#connections = new PostgresConnections({
+      openPool: async () => pool ?? new (await loadDriver()).Pool(poolConfig(url!, maxConnections, timeout)),
+      ownsPool: pool === undefined,
+      masked,
+      timeout,
+      maxWaiting: options.maxWaiting ?? 10_000,
+      prepare: options.prepare ?? 'auto',
+      logger,
+    })
+    this.#schema = new PostgresSchema(schema, this.#connections)
+    this.migrations = new PostgresMigrations(this.#connections, schema)
+    this.#listener = new PostgresListener({
+      connect: () => this.#connectListener(),
+      schema,
+      masked,
+      timeout,
+      logger,
+      keyOf: (nodeId) => lockKey(schema, nodeId),
+      announce: (nodeId, held) => this.#announce(nodeId, held),
+    })
+    const assertOpen = () => this.#assertOpen()
+    const opened = () => this.#opened()
+    const openedWithSessions = async () => {
+      await this.ready()
+      if (this.#eventsOnly) throw notMigrated(masked)
+    }
+    this.sessions = new PostgresSessions({ schema: this.#schema, opened: openedWithSessions })
+    this.nodes = new PostgresNodes(this.#schema, this.#listener, openedWithSessions)
+    this.log = new PostgresLog({
+      connections: this.#connections,
+      schema: this.#schema,
+      assertOpen,
+      opened,
+      forgetDead: async (ids) => (this.#eventsOnly ? undefined : this.sessions.forgetDead(ids)),
+    })
+    this.bus = new PostgresBus({
+      connections: this.#connections,
+      schema: this.#schema,
+      listener: this.#listener,
+      assertOpen,
+      opened,
+    })
+    this.tasks = new PostgresTasks(this.#schema, openedWithSessions)
+    this.#local = rememberLocalNodes(this.nodes)
+    announceTerminations(this.sessions, this.bus)
+    this.transfer = new PostgresTransfer({
+      connections: this.#connections,
+      schema: this.#schema,
+      log: this.log,
+      hasSessions: async () => {
+        await this.ready()
+        return !this.#eventsOnly
+      },
+    })
+  }
+
+  forSession(sessionId: string, options: SessionEventStoreOptions = {}) {
+    return sessionEventStore(this.log, sessionId, { ...options, ttl: options.ttl ?? this.#ttl })
+  }
+
+  serverEventBus<E extends object>(): ServerEventBus<E> {
+    return serverEventBus(this.bus, this.#logger)
+  }
+
+  taskStore<R extends object = TaskResult>(options: TaskStoreOptions = {}): TaskStore<R> {
+    const parts = { tasks: this.tasks, nodes: this.nodes, local: this.#local }
+    return taskStore(parts, { ...options, ttl: options.ttl ?? this.#ttl })
+  }
+
+  taskMessageQueue<M extends QueuedMessage>(): TaskMessageQueue<M> {
+    return taskMessageQueue(this.tasks)
+  }
+
+  async ready(): Promise<void> {
+    this.#assertOpen()
+    await this.#opened()
+  }
+
+  async ping(): Promise<number> {
+    this.#assertOpen()
+    const started = monotonicNow()
+    await this.#connections.query({ text: 'SELECT 1' }, { repeatable: true })
+    return monotonicNow() - started
+  }
+
+  async health(): Promise<StoreHealth> {
+    const { backend } = this
+    try {
+      const latencyMs = await this.ping()
+      await this.#schema.load()
+      const facts = await serverFacts(this.#schema)
+      const migrations = await this.migrations.status()
+      const warnings = warningsOf(facts, this.#wakeUpsArePooled())
+      const known = { backend, version: facts.version, latencyMs, migrations, warnings }
+      const error = await this.ready().then(
+        () => undefined,
+        (error) => toPersistError(error, this.#target.masked).message,
+      )
+      return error === undefined ? { ...known, ok: true } : { ...known, ok: false, error }
+    } catch (error) {
+      return { backend, ok: false, warnings: [], error: toPersistError(error, this.#target.masked).message }
+    }
+  }
+
+  /** Events are counted up to 100,000; beyond that their number is the planner's estimate. */
+  async stats(): Promise<StoreStats> {
+    await this.ready()
+    return stats(this.#schema, this.#eventsOnly)
+  }
+
+  async sweep({ limit = 1000, dryRun = false } = {}): Promise<SweepResult> {
+    await this.ready()
+    return sweep(this.#schema, { limit, dryRun, eventsOnly: this.#eventsOnly })
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.log.settled(), this.bus.settled()])
+    await this.#listener.close()
+    await this.#connections.close()
+  }
+
+  #opened(): Promise<void> {
+    this.#opening ??= this.#open().catch((error) => {
+      this.#opening = undefined
+      throw error
+    })
+    return this.#opening
+  }
+
+  async #open(): Promise<void> {
+    await this.#schema.load()
+    if (this.#options.autoMigrate) await applyMigrations(this.migrations)
+    const { pending } = await planMigrations(this.migrations)
+    if (pending.some(({ part }) => part === 'events')) throw notMigrated(this.#target.masked)
+    this.#eventsOnly = pending.length > 0
+  }
+
+  async #connectListener() {
+    const { Client } = await loadDriver()
+    const url = this.#options.listenUrl ?? this.#target.url
+    const client = new Client(
+      url === undefined
+        ? { ...this.#options.pool?.options, ...LISTENER }
+        : { connectionString: url, ...LISTENER },
+    )
+    // Before it is connected nobody else listens for errors, and one would end the process.
+    client.on('error', () => {})
+    await client.connect()
+    return client
+  }
+
+  async #announce(nodeId: string, held: boolean): Promise<void> {
+    const key = lockKey(this.#target.schema, nodeId)
+    // Looked at from a connection of the pool: a listenUrl to another database would pass every node for dead.
+    const lock = held
+      ? sql`CASE WHEN pg_try_advisory_xact_lock_shared(${key}::bigint) THEN NULL ELSE ${key}::bigint END`
+      : sql`NULL`
+    await this.#schema.raw(
+      sql`UPDATE ${this.#schema.table('mcp_nodes')} SET lock_key = ${lock} WHERE id = ${encodeText(nodeId)}`,
+      { repeatable: true },
+    )
+  }
+
+  /** Known from the listening connection, or foretold from the others. */
+  #wakeUpsArePooled(): boolean {
+    return (
+      this.#listener.pooled ?? (this.#connections.direct === false && this.#options.listenUrl === undefined)
+    )
+  }
+
+  #assertOpen(): void {
+    if (this.#closing) {
+      throw new PersistError('STORE_CLOSED', 'The PostgreSQL store is closed; open a new one.')
+    }
+  }
+}
+
+const LISTENER = { keepAlive: true, application_name: 'mcp-persist (wake-ups)' }
+
+function poolConfig(url: string, max: number, timeout: number): object {
+  const limits = { max, connectionTimeoutMillis: timeout, keepAlive: true }
+  return { connectionString: url, ...limits, application_name: 'mcp-persist' }
+}

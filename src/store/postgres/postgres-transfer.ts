@@ -1,0 +1,214 @@
+import { PersistError } from '../../errors.ts'
+import type { LogPage, SessionState, Transfer } from '../store.ts'
+import { KINDS } from './postgres-append.ts'
+import type { PostgresConnections } from './postgres-connections.ts'
+import type { PostgresPoolClient } from './postgres-driver.ts'
+import type { PostgresLog } from './postgres-log.ts'
+import type { PostgresSchema } from './postgres-schema.ts'
+import { decodeText, encodeText, packScalars, packTexts, unpacked } from './postgres-text.ts'
+
+export interface PostgresTransferOptions {
+  readonly connections: PostgresConnections
+  readonly schema: PostgresSchema
+  readonly log: PostgresLog
+  /** Resolves when the store is open: does the schema have session records? */
+  readonly hasSessions: () => Promise<boolean>
+}
+
+interface Log {
+  log_id: string
+  epoch: string
+  generation: string
+  last: string
+  expires_at: number
+}
+
+type Session = NonNullable<LogPage['session']>
+
+const MS = (column: string) => `round(extract(epoch from ${column}) * 1000)::float8`
+const TIME = (parameter: string) => `to_timestamp(${parameter}::float8 / 1000)`
+
+export class PostgresTransfer implements Transfer {
+  readonly #options: PostgresTransferOptions
+  readonly #logs: string
+  readonly #events: string
+  readonly #sessions: string
+
+  constructor(options: PostgresTransferOptions) {
+    this.#options = options
+    this.#logs = options.schema.quoted('mcp_logs')
+    this.#events = options.schema.quoted('mcp_events')
+    this.#sessions = options.schema.quoted('mcp_sessions')
+  }
+
+  async *ids(): AsyncGenerator<string> {
+    await this.#options.hasSessions()
+    for (let after = ''; ; ) {
+      const rows = await this.#query<{ session_id: string }>(
+        `SELECT session_id FROM ${this.#logs} WHERE session_id > $1 AND expires_at > now() ORDER BY session_id LIMIT 1000`,
+        [after],
+      )
+      for (const { session_id } of rows) yield decodeText(session_id) ?? session_id
+      const last = rows.at(-1)
+      if (!last) return
+      after = last.session_id
+    }
+  }
+
+  async take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | undefined> {
+    const { sessionId } = query
+    const page = await this.#options.log.read(query)
+    const [log] = await this.#query<Log>(
+      `SELECT log_id, epoch, generation, last, ${MS('expires_at')} AS expires_at
+       FROM ${this.#logs} WHERE session_id = $1 AND expires_at > now()`,
+      [encodeText(sessionId)],
+    )
+    if (!log || log.epoch !== page.epoch) return undefined
+    const positions = packScalars(page.events.map(({ position }) => position))
+    const rows = await this.#query<{ position: string; expires_at: number }>(
+      `SELECT position, ${MS('expires_at')} AS expires_at FROM ${this.#events}
+       WHERE log_id = $1 AND position = ANY ($2::bigint[])`,
+      [log.log_id, positions],
+    )
+    const expiries = new Map(rows.map((row) => [Number(row.position), Number(row.expires_at)]))
+    const events = page.events
+      .filter(({ position }) => expiries.has(position))
+      .map((event) => ({ ...event, expiresAt: expiries.get(event.position)! }))
+    const { epoch } = log
+    const [generation, expiresAt] = [Number(log.generation), Number(log.expires_at)]
+    const session = await this.#session(sessionId, epoch)
+    return { ...page, sessionId, epoch, generation, expiresAt, events, session }
+  }
+
+  async put(page: LogPage): Promise<boolean> {
+    const hasSessions = await this.#options.hasSessions()
+    if (page.session && !hasSessions) {
+      throw new PersistError(
+        'NOT_MIGRATED',
+        `The database has no table for session records; run \`npx mcp-persist migrate\` without --events-only.`,
+      )
+    }
+    return this.#options.connections.use(
+      async (client) => {
+        await client.query({ text: 'BEGIN' })
+        try {
+          const done = await this.#put(client, page)
+          await client.query({ text: done ? 'COMMIT' : 'ROLLBACK' })
+          return done
+        } catch (error) {
+          await client.query({ text: 'ROLLBACK' }).catch(() => {})
+          throw error
+        }
+      },
+      { repeatable: true },
+    )
+  }
+
+  /** Rows are locked as everywhere: the session's before its log's. */
+  async #put(client: PostgresPoolClient, page: LogPage): Promise<boolean> {
+    const { epoch, generation, floor, session } = page
+    const id = encodeText(page.sessionId)
+    const run = async (text: string, values: unknown[]) => (await client.query({ text, values })).rows
+    if (session) {
+      const text = `SELECT tombstone_until > now() AS gone FROM ${this.#sessions} WHERE id = $1 FOR UPDATE`
+      const [known] = (await run(text, [id])) as { gone: boolean | null }[]
+      if (known?.gone) return false
+    }
+    // Begins the log where there is none, or none that lives.
+    await run(
+      `INSERT INTO ${this.#logs} AS log (session_id, epoch, generation, last, floor, expires_at)
+       VALUES ($1, $2, $3, $4, $4, ${TIME('$5')})
+       ON CONFLICT (session_id) DO UPDATE SET log_id = excluded.log_id, epoch = excluded.epoch,
+         generation = excluded.generation, last = excluded.last, floor = excluded.floor,
+         events_expire_at = excluded.events_expire_at, expires_at = excluded.expires_at
+       WHERE log.expires_at <= now()`,
+      [id, epoch, generation, floor, page.expiresAt],
+    )
+    const find = `SELECT log_id, epoch, generation, last FROM ${this.#logs} WHERE session_id = $1 FOR NO KEY UPDATE`
+    const [log] = (await run(find, [id])) as Omit<Log, 'expires_at'>[]
+    if (log?.epoch !== epoch || Number(log.generation) > generation) return false
+    const events = page.events.filter(({ position }) => position > Number(log.last))
+    if (events.length > 0) await this.#putEvents(client, log.log_id, events)
+    const last = page.more ? (page.events.at(-1)?.position ?? 0) : page.last
+    await run(
+      `UPDATE ${this.#logs} SET last = greatest(last, $2), floor = greatest(floor, $3), generation = $4,
+         expires_at = greatest(expires_at, ${TIME('$5')}) WHERE session_id = $1`,
+      [id, last, floor, generation, page.expiresAt],
+    )
+    if (session) await this.#putSession(client, id, page, session)
+    return true
+  }
+
+  /** The log promises that no event expires before those ahead of it: one that would is given their time. */
+  async #putEvents(client: PostgresPoolClient, logId: string, events: LogPage['events']): Promise<void> {
+    let latest = 0
+    const expiries = events.map(({ expiresAt }) => {
+      latest = Math.max(latest, expiresAt)
+      return latest
+    })
+    const text = `
+WITH bumped AS (
+  UPDATE ${this.#logs} SET events_expire_at = greatest(events_expire_at, ${TIME('$6')}) WHERE log_id = $1
+)
+INSERT INTO ${this.#events} (log_id, position, stream_id, kind, payload, expires_at)
+SELECT log_id, position, stream_id, kind, payload, greatest(events_expire_at, ${TIME('event.expiry')})
+FROM ${this.#logs}, unnest($2::bigint[], ${unpacked(3)}, $4::smallint[], ${unpacked(5)}, $7::float8[])
+  AS event (position, stream_id, kind, payload, expiry)
+WHERE log_id = $1`
+    const values = [
+      logId,
+      packScalars(events.map(({ position }) => position)),
+      packTexts(events.map(({ streamId }) => streamId)),
+      packScalars(events.map(({ kind }) => KINDS.indexOf(kind))),
+      packTexts(events.map(({ payload }) => payload)),
+      latest,
+      packScalars(expiries),
+    ]
+    await client.query({ text, values })
+  }
+
+  async #putSession(client: PostgresPoolClient, id: string, page: LogPage, session: Session): Promise<void> {
+    const { principal, state, delivered, createdAt, lastUsedAt, ttl } = session
+    const text = `
+INSERT INTO ${this.#sessions} AS record
+  (id, epoch, principal, state, generation, delivered, ttl, created_at, last_used_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, ${TIME('$8')}, ${TIME('$9')})
+ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, principal = excluded.principal, state = excluded.state,
+  owner = CASE WHEN record.epoch = excluded.epoch THEN record.owner END, generation = excluded.generation,
+  delivered = CASE WHEN record.epoch = excluded.epoch THEN greatest(record.delivered, excluded.delivered) ELSE excluded.delivered END,
+  ttl = excluded.ttl, created_at = excluded.created_at, last_used_at = excluded.last_used_at, tombstone_until = NULL`
+    const who = principal === null ? null : encodeText(principal)
+    const record = [id, page.epoch, who, JSON.stringify(state), page.generation, delivered, ttl]
+    await client.query({ text, values: [...record, createdAt, lastUsedAt] })
+  }
+
+  async #session(sessionId: string, epoch: string): Promise<LogPage['session']> {
+    if (!(await this.#options.hasSessions())) return null
+    interface Row {
+      principal: string | null
+      state: string
+      delivered: string
+      created_at: number
+      last_used_at: number
+      ttl: number
+    }
+    const [row] = await this.#query<Row>(
+      `SELECT principal, state, delivered, ttl, ${MS('created_at')} AS created_at, ${MS('last_used_at')} AS last_used_at
+       FROM ${this.#sessions} WHERE id = $1 AND epoch = $2 AND tombstone_until IS NULL`,
+      [encodeText(sessionId), epoch],
+    )
+    if (!row) return null
+    return {
+      principal: row.principal === null ? null : (decodeText(row.principal) ?? row.principal),
+      state: JSON.parse(row.state) as SessionState,
+      delivered: Number(row.delivered),
+      createdAt: Number(row.created_at),
+      lastUsedAt: Number(row.last_used_at),
+      ttl: Number(row.ttl),
+    }
+  }
+
+  #query<Row>(text: string, values: unknown[]): Promise<Row[]> {
+    return this.#options.connections.query<Row>({ text, values }, { repeatable: true })
+  }
+}

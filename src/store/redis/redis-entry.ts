@@ -1,0 +1,35 @@
+import type { EventKind, NewEvent, StoredEvent } from '../store.ts'
+
+const KINDS: Record<string, EventKind> = { o: 'open', m: 'message', f: 'final', e: 'end' }
+
+const SPACE = 0x20
+
+/** An entry of a log without its position, which the append script puts in front: `<ttl> <kind> <stream> <payload>`. */
+export function encode({ streamId, kind, payload }: NewEvent, ttl: number): string {
+  return `${Math.ceil(ttl)} ${kind[0]} ${streamName(streamId)} ${payload}`
+}
+
+/** A space ends the name in an entry. */
+export function streamName(streamId: string): string {
+  return /[ %]/.test(streamId) ? streamId.replace(/[ %]/g, encodeURIComponent) : streamId
+}
+
+export function decode(entry: Buffer): StoredEvent {
+  const position = entry.readUIntBE(0, 6) * 256 + entry[6]!
+  const ttl = entry.indexOf(SPACE, 7)
+  const kind = entry.indexOf(SPACE, ttl + 1)
+  const stream = entry.indexOf(SPACE, kind + 1)
+  const name = entry.toString('utf8', kind + 1, stream)
+  return {
+    streamId: name.includes('%') ? decodeURIComponent(name) : name,
+    kind: KINDS[entry.toString('latin1', ttl + 1, kind)]!,
+    payload: entry.toString('utf8', stream + 1),
+    position,
+  }
+}
+
+/** When an entry expires. Its time to live counts from its position, which is a time in microseconds. */
+export function expiryOf(entry: Buffer): number {
+  const position = entry.readUIntBE(0, 6) * 256 + entry[6]!
+  return Math.floor(position / 1000) + Number(entry.toString('latin1', 7, entry.indexOf(SPACE, 7)))
+}

@@ -1,0 +1,37 @@
+import { errorText, isPersistError, PersistError } from '../../errors.ts'
+
+/** Was the command carried out? `no`: surely not. `unknown`: the connection broke before the answer. */
+export type Carried = 'no' | 'unknown' | 'refused'
+
+/** Redis says so before it runs a command, or the command never left us. */
+const NOT_CARRIED_OUT =
+  /^(LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY|NOREPLICAS)\b|isn't writeable|isn't ready|No subscriber/
+const CUT_OFF =
+  /Connection is closed|max retries per request|aborted due to connection close|Cluster is ended|Socket timeout|ECONN|EPIPE|ETIMEDOUT|Too many Cluster redirections|None of startup nodes/i
+
+export function carriedOut(error: unknown): Carried {
+  const text = errorText(error)
+  if (NOT_CARRIED_OUT.test(text)) return 'no'
+  return CUT_OFF.test(text) ? 'unknown' : 'refused'
+}
+
+/**
+ * Without the driver's error as `cause`: it holds the command that failed, and that may be AUTH with the password.
+ */
+export function unavailable(where: string, why: string): PersistError {
+  return new PersistError('STORE_UNAVAILABLE', `Redis at ${where} did not do what was asked: ${why}.`)
+}
+
+export function translate(where: string, error: unknown): PersistError {
+  if (isPersistError(error)) return error
+  const text = errorText(error).replace(/\.$/, '')
+  const told = `Redis at ${where} said: ${text}`
+  if (/^(READONLY|MISCONF)\b/.test(text)) return new PersistError('STORE_READ_ONLY', `${told}.`)
+  if (/^WRONGTYPE\b|WRONGTYPE Operation/.test(text)) {
+    return new PersistError('STORE_CORRUPT', `${told}; something else uses keys with this prefix.`)
+  }
+  if (/^(NOAUTH|WRONGPASS|NOPERM)\b/.test(text)) {
+    return new PersistError('STORE_UNAVAILABLE', `${told}; correct the user, the password or its rights.`)
+  }
+  return unavailable(where, text)
+}

@@ -1,0 +1,85 @@
+import { PersistError } from '../../errors.ts'
+
+/**
+ * Every key of the store, and what is in it. `{…}` is the hash tag: keys with the same tag live on the same node of a
+ * cluster, and one script may touch them together.
+ *
+ * | key | type | what |
+ * | --- | --- | --- |
+ * | `s:{id}` | list | the session's log: its head (see scripts/prelude.ts), then its events, the oldest first: position in 7 bytes, `<ttl> <kind> <stream> <payload>` |
+ * | `s:{id}:record` | string | the session's record, seven lines (see scripts/session.ts) |
+ * | `s:{id}:gone` | string | the tombstone of a terminated session |
+ * | `n:{id}` | hash | a node: its public key, and whether it listens; expires with the lease |
+ * | `n:{id}:letters` | list | the node's mailbox; expires with the lease |
+ * | `t:{id}` | hash | a task: its version, its value, its session; expires by itself |
+ * | `tasks:{session}` | sorted set | ids of the session's tasks in id order; without a session `tasks` |
+ * | `nodes` | set | ids of nodes, for counting; dead ones are dropped by the sweep |
+ * | `index:{0}` … `index:{15}` | sorted set | session ids in id order, for `list` |
+ * | `due:{0}` … `due:{15}` | sorted set | session ids by when the sweep should look at them again |
+ * | `layout` | string | the version of all this |
+ */
+export class RedisKeys {
+  readonly prefix: string
+  readonly layout: string
+  readonly nodes: string
+
+  constructor(prefix: string) {
+    if (/[{}]/.test(prefix)) {
+      const why = 'Redis Cluster would put every key on one node'
+      throw new PersistError('INVALID_ARGUMENT', `keyPrefix '${prefix}' must not contain braces: ${why}.`)
+    }
+    this.prefix = prefix
+    this.layout = `${prefix}layout`
+    this.nodes = `${prefix}nodes`
+  }
+
+  session(id: string): { log: string; record: string; gone: string } {
+    const log = `${this.prefix}s:{${tag(id)}}`
+    return { log, record: `${log}:record`, gone: `${log}:gone` }
+  }
+
+  node(id: string): [node: string, letters: string] {
+    const node = `${this.prefix}n:{${tag(id)}}`
+    return [node, `${node}:letters`]
+  }
+
+  task(id: string): string {
+    return `${this.prefix}t:{${tag(id)}}`
+  }
+
+  taskList(sessionId: string | null): string {
+    return sessionId === null ? `${this.prefix}tasks` : `${this.prefix}tasks:{${tag(sessionId)}}`
+  }
+
+  /** One sorted set for all sessions would be one hot key on one node: sixteen are spread. */
+  shards(): [index: string, due: string][] {
+    return Array.from({ length: SHARDS }, (_, i) => this.#shard(i))
+  }
+
+  shardOf(id: string): [index: string, due: string] {
+    return this.#shard(hash(id) % SHARDS)
+  }
+
+  /** Channels are not told apart by database, only by name. */
+  channel(name: string): string {
+    return `${this.prefix}${name}`
+  }
+
+  #shard(i: number): [string, string] {
+    return [`${this.prefix}index:{${i}}`, `${this.prefix}due:{${i}}`]
+  }
+}
+
+const SHARDS = 16
+
+/** A brace inside would end the hash tag early, or leave it empty, and part the keys of one session. */
+function tag(id: string): string {
+  return /[%{}]/.test(id) ? id.replace(/[%{}]/g, encodeURIComponent) : id
+}
+
+/** Spreads ids evenly; stored data depends on it. */
+export function hash(id: string): number {
+  let sum = 0
+  for (let i = 0; i < id.length; i++) sum = (Math.imul(sum, 31) + id.charCodeAt(i)) >>> 0
+  return sum
+}

@@ -1,0 +1,65 @@
+import { PersistError } from '../../errors.ts'
+import { Group, type Outcome } from '../group.ts'
+import type { Append, Appended } from '../store.ts'
+import { hash } from './redis-keys.ts'
+
+interface Lane {
+  readonly group: Group<Append, Appended>
+  appends: number
+}
+
+type Flush = (appends: readonly Append[]) => Promise<readonly Outcome<Appended>[]>
+
+/**
+ * Group commit in lanes: a session always takes the same one, which keeps its appends in order, and a batch waits only for
+ * the one before it in its lane.
+ *
+ * On a single server two: while Redis works on the batch of one, we make up and take apart those of the other. In a
+ * cluster one for each session that has something under way, so that a master that is away holds up its own sessions only.
+ */
+export class RedisLanes {
+  readonly #lanes = new Map<string | number, Lane>()
+  readonly #flush: Flush
+  readonly #cluster: boolean
+  readonly #maxWaiting: number
+  #waiting = 0
+
+  constructor(flush: Flush, { cluster, maxWaiting }: { cluster: boolean; maxWaiting: number }) {
+    this.#flush = flush
+    this.#cluster = cluster
+    this.#maxWaiting = maxWaiting
+  }
+
+  add(append: Append): Promise<Appended> {
+    if (this.#waiting >= this.#maxWaiting) {
+      const facts = `${this.#waiting} appends are waiting for Redis`
+      return Promise.reject(
+        new PersistError('OVERLOADED', `${facts}, the most that may; it does not keep up.`),
+      )
+    }
+    const name = this.#cluster ? append.sessionId : hash(append.sessionId) % 2
+    const lane = this.#lanes.get(name) ?? this.#open(name)
+    this.#waiting += 1
+    lane.appends += 1
+    const appended = lane.group.add(append)
+    const settle = () => {
+      this.#waiting -= 1
+      lane.appends -= 1
+      if (lane.appends === 0) this.#lanes.delete(name)
+    }
+    appended.then(settle, settle)
+    return appended
+  }
+
+  /** Resolves when everything added so far has settled. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#lanes.values()].map(({ group }) => group.settled()))
+  }
+
+  #open(name: string | number): Lane {
+    const group = new Group<Append, Appended>(this.#flush, { maxWaiting: this.#maxWaiting })
+    const lane = { group, appends: 0 }
+    this.#lanes.set(name, lane)
+    return lane
+  }
+}

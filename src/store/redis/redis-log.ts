@@ -1,0 +1,147 @@
+import { randomBytes } from 'node:crypto'
+import type { PersistError } from '../../errors.ts'
+import { awayIn, type Outcome } from '../group.ts'
+import { fenced, gone } from '../refusals.ts'
+import type { Append, Appended, EventLog, Page } from '../store.ts'
+import { type Call, calls, type Unit, units } from './redis-batch.ts'
+import type { RedisConnection } from './redis-connection.ts'
+import { decode, streamName } from './redis-entry.ts'
+import { translate } from './redis-errors.ts'
+import type { RedisKeys } from './redis-keys.ts'
+import { RedisLanes } from './redis-lanes.ts'
+import { APPEND } from './scripts/append.ts'
+import { READ } from './scripts/read.ts'
+
+/**
+ * One list per session. Group commit: the appends that wait are merged by session and travel in one script call for
+ * up to 64 sessions (in a cluster: one call per session, since each may live on another node).
+ */
+export class RedisLog implements EventLog {
+  readonly #connection: RedisConnection
+  readonly #keys: RedisKeys
+  readonly #assertOpen: () => void
+  readonly #lanes: RedisLanes
+  readonly #sessionsPerCall: number
+  /** Names us to the append script, which keeps the number of our last append to each session. */
+  readonly #sender = randomBytes(6).toString('base64url')
+  #number = 0
+
+  constructor(
+    connection: RedisConnection,
+    keys: RedisKeys,
+    assertOpen: () => void,
+    options: { cluster: boolean; maxWaiting: number },
+  ) {
+    this.#connection = connection
+    this.#keys = keys
+    this.#assertOpen = assertOpen
+    this.#sessionsPerCall = options.cluster ? 1 : 64
+    this.#lanes = new RedisLanes((appends) => this.#flush(appends), options)
+  }
+
+  async append(append: Append): Promise<Appended> {
+    this.#assertOpen()
+    return this.#lanes.add(append)
+  }
+
+  async read(query: { sessionId: string; streamId?: string; after: number; limit: number }): Promise<Page> {
+    const { entries, ...page } = await this.entries(query)
+    return { ...page, events: entries.map(decode) }
+  }
+
+  /** A page whose events are as they lie in the list. */
+  async entries(query: {
+    sessionId: string
+    streamId?: string
+    after: number
+    limit: number
+  }): Promise<Omit<Page, 'events'> & { entries: Buffer[] }> {
+    this.#assertOpen()
+    const { sessionId, streamId, limit } = query
+    const { log } = this.#keys.session(sessionId)
+    const filter = streamId === undefined ? ['0', ''] : ['1', streamName(streamId)]
+    let { after } = query
+    let corrupt = 0
+    for (;;) {
+      const args = [...filter, after, limit]
+      const answer = await this.#connection.evalBuffer(READ, [log], args, { repeatable: true })
+      const [epoch, floor, last, more, damaged, scanned, ...entries] = answer as Buffer[]
+      if (epoch === undefined) {
+        return { entries: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0 }
+      }
+      corrupt += Number(damaged)
+      // A script looks at so many events and no more: none of them may have been of the stream asked for.
+      if (entries.length === 0 && Number(more) === 1) after = Number(scanned)
+      else {
+        const numbers = { floor: Number(floor), last: Number(last), corrupt }
+        return { entries, more: Number(more) === 1, epoch: `${epoch}`, ...numbers }
+      }
+    }
+  }
+
+  async delete(sessionId: string): Promise<void> {
+    this.#assertOpen()
+    const { log, record } = this.#keys.session(sessionId)
+    await this.#connection.call('unlink', [log, record], { repeatable: true })
+  }
+
+  /** Resolves when every accepted append has settled. */
+  settled(): Promise<void> {
+    return this.#lanes.settled()
+  }
+
+  async #flush(appends: readonly Append[]): Promise<readonly Outcome<Appended>[]> {
+    const outcomes: Outcome<Appended>[] = new Array(appends.length)
+    // Rounds one after another: a session's appends that cannot share a script call keep their order.
+    for (const round of units(appends)) {
+      const sent = calls(round, this.#sessionsPerCall).map((call) => this.#send(call, outcomes))
+      await Promise.all(sent)
+      const away = awayIn(outcomes)
+      if (away) return Array.from(outcomes, (outcome) => outcome ?? away)
+    }
+    return outcomes
+  }
+
+  async #send(call: Call, outcomes: Outcome<Appended>[]): Promise<void> {
+    const keys = call.flatMap(({ append }) => {
+      const { log, record } = this.#keys.session(append.sessionId)
+      return [log, record]
+    })
+    const { append, entries } = call[0]!
+    const { ttl, touch = true, limit = '', generation = '' } = append
+    const epoch = randomBytes(4).toString('hex')
+    const terms = [Math.ceil(ttl), touch ? '1' : '0', limit, generation, entries.length]
+    const args: (string | number)[] = [this.#sender, epoch, this.#number + 1, ...terms]
+    this.#number += call.length
+    for (const unit of call) for (const entry of unit.entries) args.push(entry)
+    let answers: (number | string)[]
+    try {
+      answers = (await this.#connection.eval(APPEND, keys, args, { repeatable: true })) as typeof answers
+    } catch (error) {
+      for (const unit of call) for (const { index } of unit.parts) outcomes[index] = { error }
+      return
+    }
+    for (const [i, unit] of call.entries()) {
+      this.#settle(unit, answers[2 * i] as number, `${answers[2 * i + 1]}`, outcomes)
+    }
+  }
+
+  #settle({ append, parts }: Unit, first: number, fact: string, outcomes: Outcome<Appended>[]): void {
+    let position = first
+    for (const { index, count } of parts) {
+      if (first < 0) {
+        outcomes[index] = { error: this.#refusal(append, first, fact) }
+        continue
+      }
+      const positions: number[] = []
+      for (let i = 0; i < count; i++) positions.push(position++)
+      outcomes[index] = { ok: { positions, epoch: fact } }
+    }
+  }
+
+  #refusal({ sessionId, generation }: Append, code: number, fact: string): PersistError {
+    if (code === -1) return fenced(sessionId, generation!, Number(fact))
+    if (code === -2) return gone(sessionId)
+    return translate(this.#connection.where, new Error(fact))
+  }
+}

@@ -1,0 +1,218 @@
+import { monotonicNow, withTimeout } from '../../clock.ts'
+import { errorText, maskUrl, PersistError } from '../../errors.ts'
+import { defaultLogger, type Logger } from '../../logger.ts'
+import { announceTerminations } from '../announce-terminations.ts'
+import { type LocalNodes, rememberLocalNodes } from '../local-nodes.ts'
+import { type ServerEventBus, serverEventBus } from '../server-event-bus.ts'
+import { DEFAULT_TTL, sessionEventStore } from '../session-event-store.ts'
+import type { SessionEventStoreOptions, Store, StoreHealth, StoreStats, SweepResult } from '../store.ts'
+import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../task-message-queue.ts'
+import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../task-store.ts'
+import { RedisBus } from './redis-bus.ts'
+import { RedisConnection } from './redis-connection.ts'
+import type { RedisClient, RedisClientLike } from './redis-driver.ts'
+import { unavailable } from './redis-errors.ts'
+import { checkServer, describeServers, LAYOUT, layoutOf } from './redis-health.ts'
+import { RedisIndex } from './redis-index.ts'
+import { RedisKeys } from './redis-keys.ts'
+import { RedisLog } from './redis-log.ts'
+import { RedisNodes } from './redis-nodes.ts'
+import { RedisSessions } from './redis-sessions.ts'
+import { countEvents } from './redis-stats.ts'
+import { RedisSubscriber } from './redis-subscriber.ts'
+import { RedisTasks } from './redis-tasks.ts'
+import { RedisTransfer } from './redis-transfer.ts'
+import { parseRedisUrl } from './redis-url.ts'
+
+export interface RedisEventStoreOptions {
+  /**
+   * `redis://user:password@host:6379/0`, `rediss://…` with TLS, `redis+cluster://host,host` or
+   * `redis+sentinel://host,host/mymaster`. Either this or `client`.
+   */
+  readonly url?: string
+  /**
+   * An ioredis `Redis` or `Cluster` (5 or 6), which says where and how to connect. The store makes connections of its own
+   * like it, and neither uses nor closes this one.
+   */
+  readonly client?: RedisClientLike
+  /** What every key and channel begins with. Default `mcp-persist:`, or the URL's parameter `keyPrefix`. */
+  readonly keyPrefix?: string
+  /** Seconds that `forSession()` keeps events. Default 3600. */
+  readonly ttl?: number
+  /** Milliseconds until an operation fails, and until operations fail at once while Redis is away. Default 5000. */
+  readonly timeout?: number
+  /** Appends that may wait for Redis, and other operations likewise, before more are refused. Default 10,000. */
+  readonly maxWaiting?: number
+  /** Where it is reported that a server event was not carried. Default: one line on stderr. */
+  readonly logger?: Logger
+}
+
+/**
+ * Redis 6.2 or newer or Valkey; a single server, Sentinel or Cluster. Nothing is connected before the first use.
+ *
+ * @example
+ * const store = new RedisEventStore({ url: 'redis://localhost:6379' })
+ * const eventStore = store.forSession('session-1')
+ *
+ * @throws PersistError `INVALID_ARGUMENT` when the URL or an option is wrong
+ */
+export class RedisEventStore implements Store {
+  readonly backend = 'redis'
+  readonly traits
+  readonly log: RedisLog
+  readonly nodes: RedisNodes
+  readonly sessions: RedisSessions
+  readonly bus: RedisBus
+  readonly tasks: RedisTasks
+  readonly transfer: RedisTransfer
+  readonly #connection: RedisConnection
+  readonly #subscriber: RedisSubscriber
+  readonly #index: RedisIndex
+  readonly #local: LocalNodes
+  readonly #keys: RedisKeys
+  readonly #where: string
+  readonly #timeout: number
+  readonly #ttl: number
+  readonly #logger: Logger
+  #closing: Promise<void> | undefined
+
+  constructor(options: RedisEventStoreOptions) {
+    const { url, client, ttl, timeout = 5000, maxWaiting = 10_000, logger = defaultLogger } = options
+    if ((url === undefined) === (client === undefined)) {
+      throw new PersistError('INVALID_ARGUMENT', 'RedisEventStore takes either a url or a client.')
+    }
+    const target = url === undefined ? undefined : parseRedisUrl(url)
+    const source = target ?? client!
+    const cluster = target
+      ? target.kind === 'cluster'
+      : (client as { isCluster?: boolean }).isCluster === true
+    this.#ttl = ttl ?? DEFAULT_TTL
+    this.#logger = logger
+    this.#timeout = timeout
+    this.#where = url === undefined ? 'the given client' : maskUrl(url)
+    this.#keys = new RedisKeys(options.keyPrefix ?? target?.keyPrefix ?? 'mcp-persist:')
+    // In a cluster publications are counted by each server for itself: no way to tell that nobody listens.
+    this.traits = { durable: true, reach: 'network', detectsDeadNodes: !cluster } as const
+    const open = () => this.#assertOpen()
+    const check = (server: RedisClient) => checkServer(server, this.#keys, this.#where)
+    this.#connection = new RedisConnection({ source, where: this.#where, timeout, maxWaiting }, check)
+    this.#subscriber = new RedisSubscriber(this.#connection, { timeout })
+    this.#index = new RedisIndex(this.#connection, this.#keys)
+    this.log = new RedisLog(this.#connection, this.#keys, open, { cluster, maxWaiting })
+    this.nodes = new RedisNodes(this.#connection, this.#keys, this.#subscriber, open, { cluster })
+    this.sessions = new RedisSessions(this.#connection, this.#keys, this.nodes, this.#index, open)
+    this.bus = new RedisBus(this.#connection, this.#keys, this.nodes, this.#subscriber, open)
+    this.tasks = new RedisTasks(this.#connection, this.#keys, open)
+    this.#local = rememberLocalNodes(this.nodes)
+    announceTerminations(this.sessions, this.bus)
+    this.transfer = new RedisTransfer(this.#connection, this.#keys, this.log, this.#index, open)
+  }
+
+  forSession(sessionId: string, options: SessionEventStoreOptions = {}) {
+    return sessionEventStore(this.log, sessionId, { ...options, ttl: options.ttl ?? this.#ttl })
+  }
+
+  serverEventBus<E extends object>(): ServerEventBus<E> {
+    return serverEventBus(this.bus, this.#logger)
+  }
+
+  taskStore<R extends object = TaskResult>(options: TaskStoreOptions = {}): TaskStore<R> {
+    const parts = { tasks: this.tasks, nodes: this.nodes, local: this.#local }
+    return taskStore(parts, { ...options, ttl: options.ttl ?? this.#ttl })
+  }
+
+  taskMessageQueue<M extends QueuedMessage>(): TaskMessageQueue<M> {
+    return taskMessageQueue(this.tasks)
+  }
+
+  async ready(): Promise<void> {
+    this.#assertOpen()
+    await this.#connection.online()
+  }
+
+  async ping(): Promise<number> {
+    this.#assertOpen()
+    await this.#connection.online()
+    const started = monotonicNow()
+    await this.#connection.call('ping', [], { repeatable: true })
+    return monotonicNow() - started
+  }
+
+  /** Changes nothing: not even the mark of the layout is set. */
+  async health(): Promise<StoreHealth> {
+    const { backend } = this
+    if (this.#closing) return { backend, ok: false, warnings: [], error: 'The store is closed.' }
+    try {
+      const client = await this.#connection.connected()
+      const started = monotonicNow()
+      const asked = Promise.all([
+        client.call('ping').then(() => monotonicNow() - started),
+        describeServers(client.nodes?.('master') ?? [client]),
+        layoutOf(client, this.#keys),
+      ])
+      const late = () => unavailable(this.#where, `no answer within ${this.#timeout} ms`)
+      const [latencyMs, { version, warnings }, layout] = await withTimeout(asked, this.#timeout, late)
+      const migrations = { applied: layout === undefined ? [] : [`layout ${layout}`], pending: [] }
+      const facts = { backend, version, latencyMs, migrations, warnings }
+      if (layout === undefined || layout <= LAYOUT) return { ...facts, ok: true }
+      const error = `The data has layout ${layout}, and this release knows ${LAYOUT}; upgrade mcp-persist.`
+      return { ...facts, ok: false, error }
+    } catch (error) {
+      return { backend, ok: false, warnings: [], error: errorText(error) }
+    }
+  }
+
+  /**
+   * Walks the keys of the whole database, a million at the most: beyond that `events` is estimated. `sessions` counts
+   * ended ones until they are swept.
+   */
+  async stats(): Promise<StoreStats> {
+    this.#assertOpen()
+    const [sessions, events, nodes] = await Promise.all([
+      this.#index.count(),
+      countEvents(this.#connection, this.#keys),
+      this.#nodeIds().then((all) => all.filter(({ alive }) => alive).length),
+    ])
+    return { sessions, events, nodes }
+  }
+
+  /** Redis expires sessions and events by itself (`events` is 0): what remains are entries of the indexes. */
+  async sweep({ limit = 1000, dryRun = false } = {}): Promise<SweepResult> {
+    this.#assertOpen()
+    const { swept: sessions, more } = await this.#index.sweep(limit, dryRun)
+    let nodes = 0
+    for (const { id, alive } of await this.#nodeIds()) {
+      if (alive) continue
+      const removed = dryRun || (await this.#connection.call('srem', [this.#keys.nodes, id])) === 1
+      if (removed) nodes += 1
+    }
+    return { events: 0, sessions, nodes, more }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await this.log.settled()
+    this.#subscriber.close()
+    await this.#connection.close()
+  }
+
+  async #nodeIds(): Promise<{ id: string; alive: boolean }[]> {
+    const ids = (await this.#connection.call('smembers', [this.#keys.nodes], {
+      repeatable: true,
+    })) as string[]
+    return Promise.all(
+      ids.map(async (id) => {
+        const [node] = this.#keys.node(id)
+        return { id, alive: (await this.#connection.call('exists', [node], { repeatable: true })) === 1 }
+      }),
+    )
+  }
+
+  #assertOpen(): void {
+    if (this.#closing) throw new PersistError('STORE_CLOSED', 'The Redis store is closed; open a new one.')
+  }
+}

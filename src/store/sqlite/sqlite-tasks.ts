@@ -1,0 +1,59 @@
+import type { Clock } from '../../clock.ts'
+import { taskExists } from '../refusals.ts'
+import type { TaskPage, TaskRecord, TaskTable } from '../store.ts'
+import type { Sql, SqliteDatabase } from './sqlite-database.ts'
+
+const CREATE =
+  'INSERT INTO mcp_tasks (id, session_id, value, expires_at) VALUES (?,?,?,?) ON CONFLICT DO NOTHING'
+const COLUMNS = 'SELECT id, session_id AS sessionId, version, value FROM mcp_tasks'
+const GET = `${COLUMNS} WHERE id = ? AND expires_at > ?`
+const REPLACE = `UPDATE mcp_tasks SET value = ?, version = version + 1, expires_at = coalesce(?, expires_at)
+  WHERE id = ? AND version = ? AND expires_at > ?`
+const LIST = `${COLUMNS} WHERE session_id IS ? AND id > ? AND expires_at > ? ORDER BY id LIMIT ?`
+const SWEEP =
+  'DELETE FROM mcp_tasks WHERE id IN (SELECT id FROM mcp_tasks WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)'
+const HAS_TASKS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'mcp_tasks'"
+
+export class SqliteTasks implements TaskTable {
+  readonly #db: SqliteDatabase
+  readonly #clock: Clock
+
+  constructor(db: SqliteDatabase, clock: Clock) {
+    this.#db = db
+    this.#clock = clock
+  }
+
+  create(task: { id: string; sessionId: string | null; value: string; ttl: number }): Promise<void> {
+    const { id, sessionId, value, ttl } = task
+    return this.#db.write((sql) => {
+      const { changes } = sql(CREATE).run(id, sessionId, value, this.#clock.now() + ttl)
+      if (changes === 0) throw taskExists(id)
+    })
+  }
+
+  get(id: string): Promise<TaskRecord | undefined> {
+    return this.#db.read((sql) => sql(GET).get(id, this.#clock.now()) as TaskRecord | undefined)
+  }
+
+  replace(id: string, { version, value, ttl }: { version: number; value: string; ttl?: number }) {
+    return this.#db.write((sql) => {
+      const now = this.#clock.now()
+      const expiresAt = ttl === undefined ? null : now + ttl
+      return sql(REPLACE).run(value, expiresAt, id, version, now).changes === 1
+    })
+  }
+
+  list({ sessionId, cursor = '', limit }: Parameters<TaskTable['list']>[0]): Promise<TaskPage> {
+    return this.#db.read((sql) => {
+      const rows = sql(LIST).all(sessionId, cursor, this.#clock.now(), limit + 1) as TaskRecord[]
+      const tasks = rows.slice(0, limit)
+      return rows.length > limit ? { tasks, next: tasks.at(-1)!.id } : { tasks }
+    })
+  }
+
+  sweep(sql: Sql, limit: number): number {
+    // A file of the release before, or one that was migrated for events only.
+    if (!sql(HAS_TASKS).get()) return 0
+    return sql(SWEEP).run(this.#clock.now(), limit).changes
+  }
+}

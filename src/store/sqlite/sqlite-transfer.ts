@@ -1,0 +1,116 @@
+import type { Clock } from '../../clock.ts'
+import type { LogPage, Transfer } from '../store.ts'
+import type { Sql, SqliteDatabase } from './sqlite-database.ts'
+import type { SqliteLog } from './sqlite-log.ts'
+import { parseState } from './sqlite-sessions.ts'
+
+interface Log {
+  readonly id: number
+  readonly epoch: string
+  readonly generation: number
+  readonly expiresAt: number
+  readonly last: number
+}
+
+type Session = NonNullable<LogPage['session']>
+
+const LAST = 'max(floor, coalesce((SELECT max(position) FROM mcp_events WHERE log_id = mcp_logs.id), 0))'
+const LOG = `SELECT id, epoch, generation, expires_at AS expiresAt, ${LAST} AS last
+  FROM mcp_logs WHERE session_id = ? AND expires_at > ?`
+const IDS = `SELECT session_id AS id FROM mcp_logs
+  WHERE session_id > ? AND expires_at > ? ORDER BY session_id LIMIT 1000`
+const EXPIRIES = `SELECT position, expires_at AS expiresAt FROM mcp_events
+  WHERE log_id = ? AND position > ? ORDER BY position LIMIT ?`
+const HAS_SESSIONS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'mcp_sessions'"
+const SESSION = `SELECT principal, state, delivered, created_at AS createdAt, last_used_at AS lastUsedAt, ttl
+  FROM mcp_sessions WHERE id = ? AND log_id = ? AND terminated_until IS NULL`
+const TOMBSTONE = 'SELECT 1 FROM mcp_sessions WHERE id = ? AND terminated_until > ?'
+const INSERT =
+  'INSERT INTO mcp_events (log_id, stream_id, position, kind, payload, expires_at) VALUES (?,?,?,?,?,?)'
+const UPDATE_LOG = `UPDATE mcp_logs SET epoch = ?, floor = max(floor, ?), expires_at = max(expires_at, ?),
+  sweep_at = min(sweep_at, ?) WHERE id = ?`
+const PUT_SESSION = `INSERT INTO mcp_sessions
+  (id, principal, state, delivered, created_at, last_used_at, ttl, log_id, sweep_at) VALUES (?,?,?,?,?,?,?,?,?)
+  ON CONFLICT (id) DO UPDATE SET principal = excluded.principal, state = excluded.state,
+    delivered = CASE WHEN log_id = excluded.log_id THEN max(delivered, excluded.delivered) ELSE excluded.delivered END,
+    owner = CASE WHEN log_id = excluded.log_id THEN owner END, created_at = excluded.created_at,
+    last_used_at = excluded.last_used_at, ttl = excluded.ttl, log_id = excluded.log_id, sweep_at = excluded.sweep_at,
+    terminated_until = NULL`
+
+export class SqliteTransfer implements Transfer {
+  readonly #db: SqliteDatabase
+  readonly #clock: Clock
+  readonly #log: SqliteLog
+
+  constructor(db: SqliteDatabase, clock: Clock, log: SqliteLog) {
+    this.#db = db
+    this.#clock = clock
+    this.#log = log
+  }
+
+  async *ids(): AsyncGenerator<string> {
+    for (let after = ''; ; ) {
+      const rows = await this.#db.read((sql) => sql(IDS).all(after, this.#clock.now()) as { id: string }[])
+      for (const { id } of rows) yield id
+      const last = rows.at(-1)
+      if (!last) return
+      after = last.id
+    }
+  }
+
+  async take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | undefined> {
+    const { sessionId } = query
+    const page = await this.#log.read(query)
+    return this.#db.read((sql) => {
+      const log = sql(LOG).get(sessionId, this.#clock.now()) as Log | undefined
+      if (!log || log.epoch !== page.epoch) return undefined
+      const { id, epoch, generation, expiresAt } = log
+      // Rows that cannot be decoded are among these, and not among the events.
+      const from = (page.events[0]?.position ?? 1) - 1
+      const rows = sql(EXPIRIES).all(id, from, query.limit) as { position: number; expiresAt: number }[]
+      const expiries = new Map(rows.map((row) => [row.position, row.expiresAt]))
+      const events = page.events
+        .filter(({ position }) => expiries.has(position))
+        .map((event) => ({ ...event, expiresAt: expiries.get(event.position)! }))
+      const session = this.#session(sql, sessionId, id)
+      return { ...page, sessionId, epoch, generation, expiresAt, events, session }
+    })
+  }
+
+  put(page: LogPage): Promise<boolean> {
+    const { sessionId, epoch, generation, session } = page
+    return this.#db.write((sql) => {
+      const now = this.#clock.now()
+      const known = sql(LOG).get(sessionId, now) as Log | undefined
+      if (known && (known.epoch !== epoch || known.generation > generation)) return false
+      if (session && sql(TOMBSTONE).get(sessionId, now)) return false
+      const id = known?.id ?? this.#log.begin(sql, sessionId, generation, page.expiresAt - now)
+      const last = known?.last ?? 0
+      const events = page.events.filter(({ position }) => position > last)
+      for (const { streamId, position, kind, payload, expiresAt } of events) {
+        sql(INSERT).run(id, streamId, position, kind, payload, expiresAt)
+      }
+      const highest = Math.max(last, page.floor, events.at(-1)?.position ?? 0)
+      // The highest event's position is the counter. Where the source has lost that event, something must hold the
+      // place, or its id would be given out again: an end, which no client is ever sent.
+      if (!page.more && page.last > highest) sql(INSERT).run(id, '', page.last, 'end', '', page.expiresAt)
+      const soonest = Math.min(page.expiresAt, ...events.map(({ expiresAt }) => expiresAt))
+      sql(UPDATE_LOG).run(epoch, page.floor, page.expiresAt, soonest, id)
+      if (session) this.#putSession(sql, page, session, id)
+      this.#log.fence(sql, sessionId, generation)
+      return true
+    })
+  }
+
+  #putSession(sql: Sql, { sessionId, expiresAt }: LogPage, session: Session, logId: number): void {
+    const { principal, state, delivered, createdAt, lastUsedAt, ttl } = session
+    const text = JSON.stringify(state)
+    sql(PUT_SESSION).run(sessionId, principal, text, delivered, createdAt, lastUsedAt, ttl, logId, expiresAt)
+  }
+
+  #session(sql: Sql, sessionId: string, logId: number): LogPage['session'] {
+    if (!sql(HAS_SESSIONS).get()) return null
+    const row = sql(SESSION).get(sessionId, logId) as (Omit<Session, 'state'> & { state: string }) | undefined
+    return row ? { ...row, state: parseState({ id: sessionId, state: row.state }) } : null
+  }
+}

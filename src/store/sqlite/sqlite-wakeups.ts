@@ -1,0 +1,150 @@
+import { type FSWatcher, utimesSync, watch } from 'node:fs'
+import { errorText } from '../../errors.ts'
+import type { Subscription } from '../store.ts'
+import type { SqliteDatabase } from './sqlite-database.ts'
+
+type OnWake = (text: string | undefined) => void
+
+interface Row {
+  readonly id: number
+  readonly channel: string
+  readonly text: string | null
+}
+
+/** The floor under lost wake-ups, in ms. One look costs some 10 microseconds. */
+const POLL = 500
+const NEWS = 'SELECT id, channel, text FROM mcp_wakeups WHERE id > ? ORDER BY id LIMIT 500'
+const LAST = "SELECT seq AS last FROM sqlite_sequence WHERE name = 'mcp_wakeups'"
+
+/**
+ * Hears what any process wrote: whoever has written touches the -wal file, and the operating system tells us. The write
+ * itself is told too, but before the commit can be seen, and who looks at once may look too early. One watcher,
+ * whatever the number of subscriptions, and none without.
+ */
+export class SqliteWakeups {
+  readonly #db: SqliteDatabase
+  readonly #channels = new Map<string, Set<OnWake>>()
+  /** The highest id delivered. Safe as a cursor because SQLite's one writer makes ids visible in order. */
+  #seen = 0
+  #watching: Promise<void> | undefined
+  #watcher: FSWatcher | undefined
+  #timer: NodeJS.Timeout | undefined
+  #looks = 0
+  #looking: Promise<void> | undefined
+  #closed = false
+  /** Why there is no watcher, and wake-ups wait for the poll. */
+  problem: string | undefined
+
+  constructor(db: SqliteDatabase) {
+    this.#db = db
+  }
+
+  async subscribe(channel: string, onWake: OnWake): Promise<Subscription> {
+    this.#db.assertOpen()
+    this.#watching ??= this.#watch()
+    try {
+      await this.#watching
+    } catch (error) {
+      this.#watching = undefined
+      throw error
+    }
+    const listener: OnWake = (text) => onWake(text)
+    const listeners = this.#channels.get(channel) ?? new Set()
+    this.#channels.set(channel, listeners.add(listener))
+    return {
+      close: async () => {
+        listeners.delete(listener)
+        if (listeners.size === 0 && this.#channels.get(channel) === listeners) this.#channels.delete(channel)
+      },
+    }
+  }
+
+  /** Something was written, and all can see it. */
+  announce(): void {
+    if (!this.#db.inMemory) {
+      const now = new Date()
+      try {
+        utimesSync(`${this.#db.path}-wal`, now, now)
+      } catch {
+        // Nobody listens to a file that is not there; whoever does not hear of it finds it at the next poll.
+      }
+    }
+    this.wake()
+  }
+
+  /** Something may have been written: look soon. */
+  wake(): void {
+    if (this.#channels.size === 0 || this.#closed) return
+    // Twice: what is written while we look may not be announced again.
+    this.#looks = 2
+    this.#looking ??= this.#run()
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#timer)
+    this.#watcher?.close()
+    this.#channels.clear()
+    await this.#looking
+  }
+
+  async #watch(): Promise<void> {
+    // The watcher comes before the cursor is read: what is written in between is looked at.
+    await this.#db.ready()
+    if (!this.#db.inMemory) this.#listen()
+    this.#seen = await this.#db.read((sql) => (sql(LAST).get() as { last: number } | undefined)?.last ?? 0)
+    this.#timer ??= setInterval(() => this.wake(), POLL)
+    this.#timer.unref()
+  }
+
+  #listen(): void {
+    const failed = (error: unknown) => {
+      this.#watcher?.close()
+      this.problem = `Wake-ups of other processes take up to ${POLL} ms: the file cannot be watched (${errorText(error)}).`
+    }
+    try {
+      this.#watcher ??= watch(`${this.#db.path}-wal`, { persistent: false }, () => this.wake())
+      this.#watcher.on('error', failed)
+    } catch (error) {
+      failed(error)
+    }
+  }
+
+  async #run(): Promise<void> {
+    while (this.#looks > 0 && !this.#closed) {
+      this.#looks -= 1
+      await new Promise((resolve) => setImmediate(resolve))
+      await this.#look()
+    }
+    this.#looking = undefined
+  }
+
+  async #look(): Promise<void> {
+    let news: Row[]
+    try {
+      news = await this.#db.read((sql) => sql(NEWS).all(this.#seen) as Row[])
+    } catch {
+      // Whoever listens asks the store next, and is told what is wrong with it.
+      for (const channel of this.#channels.keys()) this.#deliver(channel, undefined)
+      return
+    }
+    const [first] = news
+    if (!first) return
+    if (first.id > this.#seen + 1) {
+      for (const channel of this.#channels.keys()) this.#deliver(channel, undefined)
+    }
+    for (const { channel, text } of news) this.#deliver(channel, text ?? undefined)
+    this.#seen = news.at(-1)!.id
+    if (news.length === 500) this.wake()
+  }
+
+  // A listener never runs inside the call that woke it, and what it throws is its own.
+  #deliver(channel: string, text: string | undefined): void {
+    const listeners = this.#channels.get(channel)
+    for (const listener of listeners ?? []) {
+      queueMicrotask(() => {
+        if (listeners!.has(listener)) listener(text)
+      })
+    }
+  }
+}

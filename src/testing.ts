@@ -1,0 +1,6 @@
+export { PersistError } from './errors.ts'
+export { MemoryEventStore, type MemoryEventStoreOptions } from './store/memory/memory-store.ts'
+export type * from './store/store.ts'
+export { MAILBOX_LIMIT, nodeChannel } from './store/store.ts'
+export { storeContract } from './testing/contract.ts'
+export type { StoreContractOptions } from './testing/suite.ts'

@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict'
+import type { ErrorCode } from '../errors.ts'
+import type { Suite } from './suite.ts'
+import { append, MINUTE, message, range, readAll, rejectsWith, session, startNode, state } from './support.ts'
+
+export function sessions({ test, all, pair }: Suite): void {
+  test('sessions: a record comes back as it was created, with an empty log', async (store) => {
+    await startNode(store, 'node')
+    await store.sessions.create(session('s', 'node', MINUTE, 'https://issuer|client|žofie'))
+    const record = await store.sessions.get('s')
+    assert.ok(record)
+    const { createdAt, lastUsedAt, expiresAt, ...rest } = record
+    assert.deepEqual(rest, {
+      id: 's',
+      principal: 'https://issuer|client|žofie',
+      state,
+      owner: 'node',
+      ownerAlive: true,
+      generation: 1,
+      delivered: 0,
+    })
+    assert.ok(Math.abs(createdAt - Date.now()) < 5 * MINUTE, 'createdAt is in ms since 1970')
+    assert.ok(lastUsedAt >= createdAt && expiresAt > createdAt && expiresAt <= createdAt + 2 * MINUTE)
+    const page = await store.log.read({ sessionId: 's', after: 0, limit: 10 })
+    assert.deepEqual(page.events, [])
+    assert.equal(typeof page.epoch, 'string')
+    assert.equal(await store.sessions.get('nobody'), undefined)
+  })
+
+  all('sessions: an id is taken once', async (stores) => {
+    const calls = range(10).map((i) => stores[i % stores.length]!.sessions.create(session('s', `node-${i}`)))
+    const results = await Promise.allSettled(calls)
+    assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1)
+    for (const [i, result] of results.entries()) {
+      if (result.status === 'rejected') await rejectsWith('INVALID_ARGUMENT', calls[i]!)
+      else assert.equal((await stores[0]!.sessions.get('s'))?.owner, `node-${i}`)
+    }
+  })
+
+  test('sessions: claim takes what has no owner, a dead one, or oneself, and nothing else', async (store) => {
+    await startNode(store, 'alive')
+    await store.sessions.create(session('s', 'alive'))
+    const claim = (owner: string, generation: number) => store.sessions.claim('s', { owner, generation })
+    assert.equal(await claim('other', 1), undefined, 'the owner lives')
+    assert.equal(await claim('alive', 2), undefined, 'another generation')
+    assert.equal((await claim('alive', 1))?.generation, 2, 'the owner itself')
+    await store.nodes.unregister('alive')
+    assert.equal((await store.sessions.get('s'))?.ownerAlive, false)
+    const record = await claim('other', 2)
+    assert.deepEqual([record?.owner, record?.generation], ['other', 3], 'a dead owner')
+    assert.equal(await store.sessions.release('s', 2), false)
+    assert.equal(await store.sessions.release('s', 3), true)
+    const released = await store.sessions.get('s')
+    assert.deepEqual([released?.owner, released?.generation, released?.ownerAlive], [null, 3, false])
+    assert.equal((await claim('alive', 3))?.generation, 4, 'no owner')
+    assert.equal(await store.sessions.claim('nobody', { owner: 'alive', generation: 1 }), undefined)
+  })
+
+  test('sessions: an owner that comes back under another id keeps its generation, unless it has been followed', async (store) => {
+    await startNode(store, 'before')
+    await startNode(store, 'other')
+    await store.sessions.create(session('s', 'before'))
+    const keep = (owner: string) => store.sessions.claim('s', { owner, generation: 1, keep: true })
+    assert.equal(await keep('after'), undefined, 'while the owner lives it is not to be had')
+    await store.nodes.unregister('before')
+    await startNode(store, 'after')
+    const record = await keep('after')
+    assert.deepEqual([record?.owner, record?.generation, record?.ownerAlive], ['after', 1, true])
+    await append(store, 's', 'a', message('goes on'), { generation: 1 })
+    assert.equal(await store.sessions.claim('s', { owner: 'other', generation: 1 }), undefined)
+    await store.nodes.unregister('after')
+    assert.equal((await store.sessions.claim('s', { owner: 'other', generation: 1 }))?.generation, 2)
+    assert.equal(await keep('late'), undefined, 'somebody has followed')
+  })
+
+  all('sessions: of 20 racing claims exactly one wins', async (stores) => {
+    for (const round of range(5)) {
+      const id = `s${round}`
+      await stores[0]!.sessions.create(session(id, 'gone'))
+      const claims = range(20).map((i) =>
+        stores[i % stores.length]!.sessions.claim(id, { owner: `node-${i}`, generation: 1 }),
+      )
+      const winners = (await Promise.all(claims)).filter((record) => record !== undefined)
+      assert.equal(winners.length, 1)
+      const record = await stores[0]!.sessions.get(id)
+      assert.deepEqual([record?.owner, record?.generation], [winners[0]?.owner, 2])
+    }
+  })
+
+  test('sessions: update replaces the state, for its generation only', async (store) => {
+    await store.sessions.create(session('s', 'node'))
+    const next = { ...state, initialized: true, logLevel: 'debug', subscriptions: ['file:///ž', 'b'] }
+    assert.equal(await store.sessions.update('s', 2, next), false)
+    assert.deepEqual((await store.sessions.get('s'))?.state, state)
+    assert.equal(await store.sessions.update('s', 1, next), true)
+    assert.deepEqual((await store.sessions.get('s'))?.state, next)
+    assert.equal(await store.sessions.update('nobody', 1, next), false)
+  })
+
+  test('sessions: `delivered` rises and never falls', async (store) => {
+    await store.sessions.create(session('s', 'node'))
+    const delivered = async () => (await store.sessions.get('s'))?.delivered
+    await store.sessions.touch([{ id: 's', ttl: MINUTE, delivered: 7 }])
+    assert.equal(await delivered(), 7)
+    await store.sessions.touch([
+      { id: 'nobody', ttl: MINUTE, delivered: 1 },
+      { id: 's', ttl: MINUTE, delivered: 5 },
+      { id: 's', ttl: MINUTE },
+    ])
+    assert.equal(await delivered(), 7)
+    assert.equal(await store.sessions.get('nobody'), undefined)
+    await store.sessions.touch([])
+  })
+
+  test('terminate: the session is gone for every method, and nothing revives it', async (store) => {
+    await startNode(store, 'node')
+    await store.sessions.create(session('s', 'node'))
+    await append(store, 's', 'a', message(1), { generation: 1 })
+    assert.equal(await store.sessions.terminate('s'), true)
+    const isGone = async (code: ErrorCode | ErrorCode[] = 'SESSION_GONE') => {
+      assert.equal(await store.sessions.get('s'), undefined)
+      assert.equal(await store.sessions.claim('s', { owner: 'node', generation: 1 }), undefined)
+      assert.equal(await store.sessions.update('s', 1, state), false)
+      assert.equal(await store.sessions.release('s', 1), false)
+      assert.equal(await store.sessions.terminate('s'), false)
+      assert.deepEqual((await store.sessions.list()).sessions, [])
+      await rejectsWith(code, append(store, 's', 'a', message(2), { generation: 1 }))
+      await rejectsWith('SESSION_GONE', store.sessions.create(session('s', 'node')))
+      await store.sessions.touch([{ id: 's', ttl: MINUTE, delivered: 3 }])
+    }
+    await isGone()
+    assert.deepEqual(await readAll(store, 's'), [], 'its events are gone')
+    await append(store, 's', 'a', message('an append that names no generation')).catch(() => {})
+    await isGone(['SESSION_GONE', 'FENCED'])
+  })
+
+  test('terminate: appends on their way are stored before it or refused', async (store) => {
+    await store.sessions.create(session('s', 'node'))
+    const before = range(20).map((i) => append(store, 's', 'a', message(i), { generation: 1 }))
+    const settled = Promise.allSettled(before)
+    assert.equal(await store.sessions.terminate('s'), true)
+    await rejectsWith('SESSION_GONE', append(store, 's', 'a', message('late'), { generation: 1 }))
+    for (const [i, { status }] of (await settled).entries()) {
+      if (status === 'rejected') await rejectsWith('SESSION_GONE', before[i]!)
+    }
+    assert.deepEqual(await readAll(store, 's'), [])
+    assert.equal(await store.sessions.terminate('nobody'), false)
+  })
+
+  test('list: in id order, in pages, of one principal where asked', async (store) => {
+    const ids = ['A', 'B', 'Z', '_', 'a', 'a-1', 'a1', 'b', 's-10', 's-9']
+    for (const [i, id] of [...ids].reverse().entries()) {
+      await store.sessions.create(session(id, 'node', MINUTE, i % 2 ? 'odd' : null))
+    }
+    const list = async (query: { limit?: number; principal?: string }) => {
+      const found: string[] = []
+      for (let cursor: string | undefined; ; ) {
+        const page = await store.sessions.list(cursor === undefined ? query : { ...query, cursor })
+        assert.ok(page.sessions.length <= (query.limit ?? 100))
+        found.push(...page.sessions.map(({ id }) => id))
+        if (page.next === undefined) return found
+        cursor = page.next
+      }
+    }
+    for (const limit of [1, 3, 10, 100]) assert.deepEqual(await list({ limit }), ids)
+    assert.deepEqual(await list({}), ids)
+    assert.deepEqual(
+      await list({ limit: 2, principal: 'odd' }),
+      ids.filter((_, i) => i % 2 === 0),
+    )
+    assert.deepEqual(await list({ principal: "' OR 1=1 --" }), [])
+  })
+
+  pair('sessions: what one store changes the other sees at once', async (one, two) => {
+    await startNode(one, 'node')
+    await one.sessions.create(session('s', 'node'))
+    assert.equal((await two.sessions.get('s'))?.ownerAlive, true)
+    await two.sessions.update('s', 1, { ...state, initialized: true })
+    assert.equal((await one.sessions.get('s'))?.state.initialized, true)
+    await one.nodes.unregister('node')
+    assert.equal((await two.sessions.claim('s', { owner: 'next', generation: 1 }))?.generation, 2)
+    await rejectsWith('FENCED', append(one, 's', 'a', message(1), { generation: 1 }))
+    await two.sessions.terminate('s')
+    assert.equal(await one.sessions.get('s'), undefined)
+    await rejectsWith('SESSION_GONE', append(one, 's', 'a', message(1), { generation: 2 }))
+  })
+}

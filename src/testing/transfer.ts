@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict'
+import type { LogPage, Store, Transfer } from '../store/store.ts'
+import type { Suite } from './suite.ts'
+import {
+  append,
+  eventually,
+  MINUTE,
+  message,
+  payloads,
+  range,
+  readAll,
+  rejectsWith,
+  session,
+  startNode,
+  state,
+} from './support.ts'
+
+function transferOf(store: Store): Transfer {
+  assert.ok(
+    store.transfer,
+    'the store has a transfer; one that shall not be copied lists these tests as exceptions',
+  )
+  return store.transfer
+}
+
+async function idsOf(store: Store): Promise<string[]> {
+  const ids = new Set<string>()
+  for await (const id of transferOf(store).ids()) ids.add(id)
+  return [...ids].sort()
+}
+
+/** A page as another store would hand it over. */
+function page(over: Partial<LogPage> = {}): LogPage {
+  const now = Date.now()
+  const events = [1, 2, 5].map((position) => ({
+    streamId: position === 2 ? 'other stream %' : 'a',
+    kind: 'message' as const,
+    payload: message(`ž🐎\u0000 ${position}`),
+    position,
+    expiresAt: now + 10 * MINUTE,
+  }))
+  const record = { principal: 'somebody', state, delivered: 2, createdAt: now - 5000, lastUsedAt: now - 1000 }
+  return {
+    sessionId: 's',
+    epoch: 'abcd0123',
+    generation: 3,
+    expiresAt: now + 15 * MINUTE,
+    floor: 0,
+    last: 5,
+    more: false,
+    corrupt: 0,
+    events,
+    session: { ...record, ttl: 15 * MINUTE },
+    ...over,
+  }
+}
+
+const take = (store: Store, sessionId = 's', after = 0, limit = 100) =>
+  transferOf(store).take({ sessionId, after, limit })
+
+export function transfer({ test, corrupt, ms }: Suite): void {
+  test('transfer: a log and its record are taken as they are, in pages', async (store) => {
+    await startNode(store, 'node')
+    await store.sessions.create(session('s', 'node', 2 * MINUTE, 'somebody'))
+    await store.sessions.claim('s', { owner: 'node', generation: 1 })
+    for (const i of range(7)) await append(store, 's', `stream ${i % 2}`, message(i), { generation: 2 })
+    const before = Date.now()
+    await append(store, 'log {only}%', 'a', message('log'), { ttl: MINUTE })
+    assert.deepEqual(await idsOf(store), ['log {only}%', 's'])
+    const record = (await store.sessions.get('s'))!
+    const first = (await take(store, 's', 0, 4))!
+    const rest = (await take(store, 's', first.events.at(-1)!.position, 4))!
+    assert.deepEqual([first.more, first.events.length, rest.more, rest.events.length], [true, 4, false, 3])
+    const taken = [...first.events, ...rest.events].map(({ expiresAt: _expiresAt, ...event }) => event)
+    assert.deepEqual(taken, await readAll(store, 's'))
+    const { epoch, last } = await store.log.read({ sessionId: 's', after: 0, limit: 1 })
+    assert.deepEqual([first.epoch, first.last, first.generation, first.corrupt], [epoch, last, 2, 0])
+    assert.match(first.epoch, /^[0-9a-zA-Z]{8}$/)
+    assert.ok(Math.abs(first.expiresAt - record.expiresAt) <= 1)
+    const kept = { principal: 'somebody', state, delivered: 0, ttl: 2 * MINUTE }
+    const { createdAt, lastUsedAt, ...others } = first.session!
+    assert.deepEqual(others, kept)
+    assert.ok(Math.abs(createdAt - record.createdAt) <= 1 && Math.abs(lastUsedAt - record.lastUsedAt) <= 1)
+    const log = (await take(store, 'log {only}%'))!
+    assert.equal(log.session, null)
+    assert.ok(
+      Math.abs(log.events[0]!.expiresAt - (before + MINUTE)) < 10_000,
+      'the event expires when it did',
+    )
+    assert.equal(await take(store, 'nobody'), undefined)
+  })
+
+  test('transfer: what is put is there as it was, and clients resume against it', async (store) => {
+    const given = page()
+    assert.equal(await transferOf(store).put(given), true)
+    const taken = (await take(store))!
+    assert.deepEqual(taken.events, given.events)
+    assert.deepEqual(
+      [taken.epoch, taken.generation, taken.last, taken.session],
+      [given.epoch, given.generation, given.last, given.session],
+    )
+    assert.ok(Math.abs(taken.expiresAt - given.expiresAt) <= 1)
+    assert.ok(taken.floor < 1)
+    const record = (await store.sessions.get('s'))!
+    assert.deepEqual([record.owner, record.ownerAlive, record.generation], [null, false, 3])
+    assert.deepEqual(
+      (await store.sessions.list()).sessions.map(({ id }) => id),
+      ['s'],
+    )
+    assert.equal((await store.sessions.claim('s', { owner: 'node', generation: 3 }))?.generation, 4)
+    await rejectsWith('FENCED', append(store, 's', 'a', message('stale'), { generation: 3 }))
+    const position = await append(store, 's', 'a', message('new'), { generation: 4 })
+    assert.ok(position > 5, 'positions go on')
+    assert.deepEqual(
+      (await readAll(store, 's', { streamId: 'a', after: 1 })).map((event) => event.position),
+      [5, position],
+    )
+  })
+
+  test('transfer: putting again doubles nothing, and goes on where it was', async (store) => {
+    const given = page()
+    const [one, ...more] = given.events
+    const put = (over: Partial<LogPage>) => transferOf(store).put({ ...given, ...over })
+    assert.equal(await put({ events: [one!], more: true }), true)
+    assert.equal(await put({ events: [one!], more: true }), true)
+    assert.equal(await put({ events: more }), true)
+    assert.equal(await put({}), true)
+    assert.deepEqual(
+      await payloads(store, 's'),
+      given.events.map(({ payload }) => payload),
+    )
+    const later = { ...one!, position: 9, payload: message('later') }
+    const record = { ...given.session!, delivered: 5 }
+    assert.equal(
+      await put({ events: [...given.events, later], last: 9, generation: 4, session: record }),
+      true,
+    )
+    const taken = (await take(store))!
+    assert.deepEqual([taken.events.length, taken.last, taken.generation], [4, 9, 4])
+    assert.equal(taken.session?.delivered, 5)
+  })
+
+  test('transfer: a session that went its own way is left alone', async (store) => {
+    const put = (over: Partial<LogPage>) => transferOf(store).put(page(over))
+    await put({})
+    await store.sessions.claim('s', { owner: 'node', generation: 3 })
+    const before = await take(store)
+    assert.equal(await put({ last: 7 }), false, 'a later generation')
+    assert.equal(await put({ epoch: 'ffff9999', generation: 9 }), false, 'another epoch')
+    assert.deepEqual(await take(store), before)
+    await store.sessions.terminate('s')
+    assert.equal(await put({ generation: 9 }), false, 'a tombstone')
+    assert.equal(await store.sessions.get('s'), undefined)
+    assert.deepEqual(await idsOf(store), [])
+  })
+
+  test('transfer: a log without a record, and one that has lost all its events', async (store) => {
+    await transferOf(store).put(page({ session: null, generation: 0 }))
+    assert.equal(await store.sessions.get('s'), undefined)
+    assert.ok((await append(store, 's', 'a', message('unfenced'))) > 5)
+    await transferOf(store).put(page({ sessionId: 'empty', events: [], floor: 5 }))
+    const empty = (await take(store, 'empty'))!
+    assert.deepEqual([empty.floor, empty.last, empty.events], [5, 5, []])
+    await transferOf(store).put(page({ sessionId: 'lost', last: 8 }))
+    assert.equal((await take(store, 'lost'))!.last, 8, 'a position that was given out is not given out again')
+    assert.ok((await append(store, 'lost', 'a', message('next'), { generation: 3 })) > 8)
+  })
+
+  test('transfer: holes between positions are no events', async (store) => {
+    const { events } = page()
+    const sparse = events.map((event, i) => ({ ...event, position: 1_700_000_000_000_000 + i * 1_000_000 }))
+    const last = sparse.at(-1)!.position
+    const expiresAt = Date.now() + 10 * MINUTE
+    await transferOf(store).put(page({ events: sparse.map((event) => ({ ...event, expiresAt })), last }))
+    for (const i of range(5)) await append(store, 's', 'a', message(i), { generation: 3, limit: 10 })
+    assert.equal((await readAll(store, 's')).length, 8)
+    for (const i of range(12)) await append(store, 's', 'a', message(i), { generation: 3, limit: 10 })
+    const left = await readAll(store, 's')
+    assert.ok(left.length >= 10 && left.length <= 11, `${left.length} are left of 20, with a limit of 10`)
+    assert.equal(left.at(-1)!.payload, message(11))
+  })
+
+  test('transfer: what was put expires when it would have', async (store) => {
+    const soon = Date.now() + ms(1500)
+    const [first, ...others] = page().events
+    await transferOf(store).put(page({ events: [{ ...first!, expiresAt: soon }, ...others] }))
+    assert.equal((await readAll(store, 's')).length, 3)
+    await eventually('the first event is gone', async () => (await readAll(store, 's')).length === 2)
+    assert.ok(Date.now() >= soon)
+    await transferOf(store).put(page({ sessionId: 'short', expiresAt: Date.now() + ms(500) }))
+    await eventually('the session is gone', async () => !(await store.sessions.get('short')))
+    assert.equal(await take(store, 'short'), undefined)
+  })
+
+  if (corrupt) {
+    test('transfer: what cannot be decoded is counted', async (store) => {
+      await transferOf(store).put(page())
+      await corrupt('s', 2)
+      const { events, corrupt: count } = (await take(store))!
+      assert.deepEqual([events.map(({ position }) => position), count], [[1, 5], 1])
+    })
+  }
+}

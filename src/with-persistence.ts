@@ -1,0 +1,215 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
+import { delay, monotonicNow } from './clock.ts'
+import { errorText, PersistError } from './errors.ts'
+import { type FetchOptions, serveFetch } from './http/fetch-face.ts'
+import { type ParsedRequest, serveNode } from './http/node-face.ts'
+import { type PersistOptions, resolveOptions } from './options.ts'
+import { Engine } from './session/engine.ts'
+import { MemoryEventStore } from './store/memory/memory-store.ts'
+import { openStore } from './store/open-store.ts'
+import type { Store } from './store/store.ts'
+
+// Milliseconds that open connections get to end by themselves after the last call.
+const LINGER = 1000
+// Milliseconds: how long connections are waited for that have come and are not accepted, and a turn of the event loop in
+// which hardly another one has come. On a busy node short turns are rare: what passes for one grows tenfold in the time.
+const ACCEPT = 1000
+const SHORT_TURN = 0.1
+
+/** A request handler in all the shapes that frameworks want. */
+export interface PersistentHandler {
+  /** Node, Express, Connect; a Fastify request and reply; a Hono or Koa context. */
+  (req: IncomingMessage, res: ServerResponse, next?: (error?: unknown) => void): void
+  (request: object, second?: unknown, next?: unknown): unknown
+  /** Web-standard. */
+  fetch(request: Request, options?: FetchOptions): Promise<Response>
+  /** Like `http.Server.listen`; returns the server. */
+  listen: Server['listen']
+  /**
+   * Drains: takes no new sessions, lets running calls finish for `deadline` ms (default 10,000), gives the sessions up,
+   * ends the clients' streams so that they resume elsewhere, and closes what it opened itself (servers of `listen`,
+   * a store given as a URL). Idempotent.
+   */
+  close(options?: { deadline?: number }): Promise<void>
+  readonly store: Store
+}
+
+/**
+ * Makes an MCP server over Streamable HTTP outlive its process.
+ *
+ * @param app an existing HTTP app (Express, Fastify, Koa, Hono, a Node listener, `{ url }`), or a server factory
+ * @param store a connection URL such as `sqlite:mcp.db`, or a store; one given as an object is yours to close
+ * @param options seconds to live (default 3600), or an options object
+ * @throws PersistError `INVALID_ARGUMENT` with a sentence that guesses the mistake
+ *
+ * @example
+ * withPersistence(app, process.env.MCP_PERSIST_URL ?? 'sqlite:mcp.db', 3600).listen(3000)
+ */
+export function withPersistence(
+  app: WrappableApp,
+  store: string | Store,
+  options?: number | PersistOptions,
+): PersistentHandler {
+  const resolved = resolveApp(app)
+  const settings = resolveOptions(options, resolved.path)
+  const opened = typeof store === 'string' ? openStore(store, { logger: settings.logger }) : checkStore(store)
+  const directory = settings.sticky ? new MemoryEventStore() : opened
+  const engine = new Engine({
+    app: resolved.app,
+    log: opened.log,
+    directory,
+    settings,
+    sweep: async (limit) => {
+      const results = await Promise.all(
+        [...new Set([opened, directory])].map((each) => each.sweep({ limit })),
+      )
+      return results.some(({ more }) => more)
+    },
+  })
+  const servers = new Set<Server>()
+  const isEndpoint = (path: string) => path === settings.path || path === `${settings.path}/`
+
+  function node(
+    req: ParsedRequest,
+    res: ServerResponse,
+    next?: (error?: unknown) => void,
+    mounted = true,
+  ): void {
+    if (draining) res.shouldKeepAlive = false
+    const path = (req.originalUrl ?? req.url ?? '/').split('?', 1)[0]!
+    // A factory answers wherever it is mounted; an app has its own idea of its other paths.
+    if ((resolved.kind === 'factory' && mounted) || isEndpoint(path)) {
+      serveNode(req, res, settings.maxBodyBytes, (request) => engine.handle(request)).catch((error) => {
+        settings.logger.error({ error: String(error) }, 'a response could not be written')
+        res.destroy()
+      })
+    } else if (resolved.passNode) {
+      Promise.resolve(resolved.passNode(req, res)).catch((error: unknown) => {
+        settings.logger.error({ url: req.url, error: errorText(error) }, 'the app threw')
+        res.destroy()
+      })
+    } else if (next) {
+      next()
+    } else if (resolved.kind === 'url') {
+      serveNode(req, res, Number.MAX_SAFE_INTEGER, (request) => engine.pass(request)).catch(() =>
+        res.destroy(),
+      )
+    } else {
+      res
+        .writeHead(404, { 'content-type': 'text/plain' })
+        .end(`Not found. The MCP endpoint is ${settings.path}\n`)
+    }
+  }
+
+  async function fetch(request: Request, fetchOptions: FetchOptions = {}): Promise<Response> {
+    const { pathname } = new URL(request.url)
+    if (resolved.kind !== 'factory' && !isEndpoint(pathname)) {
+      if (resolved.passFetch) return resolved.passFetch(request)
+      return serveFetch(request, fetchOptions, Number.MAX_SAFE_INTEGER, (each) => engine.pass(each))
+    }
+    return serveFetch(request, fetchOptions, settings.maxBodyBytes, (each) => engine.handle(each))
+  }
+
+  let draining = false
+  let closing: Promise<void> | undefined
+  async function close({ deadline = 10_000 } = {}): Promise<void> {
+    draining = true
+    // New connections go elsewhere from now on; those that are open are served until they have what they asked for.
+    let connected = servers.size > 0
+    const stopped = Promise.all([...servers].map(stopListening)).then(() => {
+      connected = false
+    })
+    await engine.drain(deadline, () => connected)
+    await Promise.race([stopped, delay(LINGER)])
+    await engine.close()
+    for (const server of servers) server.closeAllConnections()
+    await stopped
+    await resolved.app.close()
+    if (typeof store === 'string') await opened.close()
+  }
+
+  const handler = (first: object, second?: unknown, third?: unknown): unknown => {
+    const mount = mountOf(first, second)
+    if (mount === 'node') return node(first as ParsedRequest, second as ServerResponse, third as () => void)
+    if (mount === 'fastify') {
+      const { raw, body, auth } = first as { raw: IncomingMessage; body?: unknown; auth?: unknown }
+      const reply = second as { raw: ServerResponse; hijack(): void }
+      reply.hijack()
+      return node(Object.assign(raw, { body, auth: auth ?? (raw as ParsedRequest).auth }), reply.raw)
+    }
+    if (mount === 'koa') {
+      const context = first as {
+        req: IncomingMessage
+        res: ServerResponse
+        respond: boolean
+        request: { body?: unknown }
+      }
+      context.respond = false
+      return node(Object.assign(context.req, { body: context.request.body }), context.res)
+    }
+    if (mount === 'hono') return fetch((first as { req: { raw: Request } }).req.raw)
+    throw new PersistError(
+      'INVALID_ARGUMENT',
+      'The handler was called with neither (req, res) nor the context of Fastify, Koa or Hono; use handler.fetch(request) for anything else.',
+    )
+  }
+
+  return Object.assign(handler, {
+    fetch,
+    listen: (...args: unknown[]) => {
+      const server = createServer((req, res) => node(req, res, undefined, false))
+      servers.add(server)
+      return Reflect.apply(server.listen, server, args)
+    },
+    close: (closeOptions?: { deadline?: number }) => {
+      closing ??= close(closeOptions)
+      return closing
+    },
+    store: opened,
+  }) as PersistentHandler
+}
+
+function mountOf(first: object, second: unknown): 'node' | 'fastify' | 'koa' | 'hono' | undefined {
+  if (second !== null && typeof second === 'object') {
+    if ('writeHead' in second && 'method' in first) return 'node'
+    if ('hijack' in second && 'raw' in first) return 'fastify'
+  }
+  if ('req' in first && 'res' in first && 'respond' in first) return 'koa'
+  if ('req' in first && 'raw' in (first.req as object)) return 'hono'
+  if ('req' in first && 'res' in first && 'request' in first) return 'koa'
+  return undefined
+}
+
+function checkStore(store: Store): Store {
+  if (store && typeof store.forSession === 'function' && typeof store.log?.append === 'function') return store
+  throw new PersistError(
+    'INVALID_ARGUMENT',
+    'withPersistence needs a store as its second argument: a URL such as "sqlite:mcp.db", or new SqliteEventStore("mcp.db").',
+  )
+}
+
+/**
+ * When a socket is closed the system resets the connections that nobody has accepted yet, though their requests may be on
+ * the way. Node accepts one in a turn of the event loop, so it is closed right after a short turn that brought none.
+ */
+function stopListening(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    let accepted = true
+    const from = monotonicNow()
+    let turn = from
+    server.on('connection', () => {
+      accepted = true
+    })
+    const look = () => {
+      const now = monotonicNow()
+      const waited = (now - from) / ACCEPT
+      const quiet = !accepted && now - turn < SHORT_TURN * (1 + 9 * waited)
+      if (quiet || waited > 1) return void server.close(() => resolve())
+      accepted = false
+      turn = now
+      setImmediate(look)
+    }
+    setImmediate(look)
+  })
+}

@@ -1,0 +1,106 @@
+import { execFile } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+
+const root = new URL('../src', import.meta.url).pathname
+
+/** Rooms from top to bottom: a file may import from its own room and from those below it. */
+const ROOMS = [
+  'cli',
+  'testing',
+  'index',
+  'with-persistence',
+  'http',
+  'session',
+  'app',
+  'migrate',
+  'store',
+  'leaf',
+] as const
+const BACKENDS = ['memory', 'sqlite', 'redis', 'postgres'] as const
+
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(root, file), 'utf8')
+  return [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map(([, path]) =>
+    relative(root, join(root, dirname(file), path!)),
+  )
+}
+
+function roomOf(file: string): (typeof ROOMS)[number] {
+  const first = file.split('/')[0]!.replace(/\.ts$/, '')
+  return ROOMS.find((room) => room === first) ?? 'leaf'
+}
+
+function backendOf(file: string): string | undefined {
+  return BACKENDS.find((backend) => file.startsWith(`store/${backend}/`))
+}
+
+test('imports point down only', () => {
+  // The stores that migrate themselves call the migrations; these know nothing of any store.
+  const allowed = new Set(['store -> migrate'])
+  const wrong = files.flatMap((file) =>
+    importsOf(file)
+      .map((imported) => ({ from: roomOf(file), to: roomOf(imported), text: `${file} -> ${imported}` }))
+      .filter(({ from, to }) => ROOMS.indexOf(to) < ROOMS.indexOf(from) && !allowed.has(`${from} -> ${to}`))
+      .map(({ text }) => text),
+  )
+  expect(wrong).toEqual([])
+})
+
+test('no backend imports another, and nobody but openStore and the handler names one', () => {
+  const mayName = new Set(['index.ts', 'with-persistence.ts', 'testing.ts', 'store/open-store.ts'])
+  const wrong = files.flatMap((file) =>
+    importsOf(file)
+      .filter((imported) => {
+        const backend = backendOf(imported)
+        return backend !== undefined && backend !== backendOf(file) && !mayName.has(file)
+      })
+      .map((imported) => `${file} -> ${imported}`),
+  )
+  expect(wrong.filter((arrow) => !arrow.startsWith('cli/'))).toEqual([])
+})
+
+test('the core names no driver and no SDK but where it loads them on first use', () => {
+  const packages = /(?:from|import\()\s*'(better-sqlite3|ioredis|pg|@modelcontextprotocol\/[^']+)'/g
+  const wrong = files.flatMap((file) => {
+    const text = readFileSync(join(root, file), 'utf8')
+    return [...text.matchAll(packages)]
+      .filter(([found]) => !found.startsWith('import('))
+      .map(([, name]) => `${file} -> ${name}`)
+  })
+  expect(wrong).toEqual([])
+})
+
+/** Runs code against the sources in a process in which the packages that a user may lack cannot be resolved. */
+async function runWithoutPackages(code: string): Promise<string> {
+  const hooks = `export function resolve(name, context, next) {
+    if (/^(better-sqlite3|ioredis|pg|kysely|@modelcontextprotocol\\/.+)$/.test(name)) throw new Error('wanted ' + name)
+    return next(name, context)
+  }`
+  const registered = `import { register } from 'node:module'; register(${JSON.stringify(dataUrl(hooks))})`
+  const args = ['--import', 'tsx', '--import', dataUrl(registered), '--input-type=module', '-e', code]
+  const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 20_000 })
+  return stdout.trim()
+}
+
+function dataUrl(code: string): string {
+  return `data:text/javascript,${encodeURIComponent(code)}`
+}
+
+test('importing the package and naming a store loads no driver, no SDK and no query builder', async () => {
+  const code = `import { openStore } from ${JSON.stringify(join(root, 'index.ts'))}
+    for (const url of ['sqlite:x.db', 'redis://127.0.0.1:1', 'postgres://127.0.0.1:1/x']) {
+      const store = openStore(url)
+      console.log(store.backend, await store.ready().then(() => 'opened', (error) => error.message))
+      await store.close()
+    }`
+  // Opening them does: so the hook works.
+  const [sqlite, redis, postgres] = (await runWithoutPackages(code)).split('\n')
+  expect(sqlite).toMatch(/^sqlite .*wanted better-sqlite3/)
+  expect(redis).toMatch(/^redis .*ioredis/)
+  expect(postgres).toMatch(/^postgres .*wanted kysely/)
+})

@@ -1,0 +1,46 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { SoakClient } from '../soak/soak-client.ts'
+import { DEADLINE, SoakNode } from '../soak/soak-node.ts'
+import { type Backend, storeSpace } from '../support/backends.ts'
+import { RoundRobinProxy } from '../support/net/round-robin-proxy.ts'
+
+const CLIENTS = 200
+
+test.each<Backend>(['sqlite', 'redis', 'postgres'])(
+  'three processes on %s are restarted one after the other, and 200 clients that call, answer and listen notice nothing',
+  async (backend) => {
+    const space = await storeSpace(backend)
+    const nodes = await Promise.all([1, 2, 3].map(() => SoakNode.start('factory', space.url)))
+    const proxy = await RoundRobinProxy.over(nodes.map(({ origin }) => origin))
+    const wrong: string[] = []
+    const clients: SoakClient[] = []
+    try {
+      for (let i = 0; i < CLIENTS; i += 1) {
+        const sdk = i % 2 === 0 ? 'v1' : 'v2'
+        const how = { think: 2000, kills: false, onWrong: (what: string) => void wrong.push(what) }
+        clients.push(await SoakClient.connect({ sdk, url: `${proxy.origin}/mcp`, name: `c${i}`, ...how }))
+      }
+      let over = false
+      const running = Promise.all(clients.map((client) => client.run(() => over)))
+      for (const node of nodes) {
+        await sleep(1000)
+        const { code, took } = await node.restart('SIGTERM')
+        expect(code).toBe(0)
+        expect(took).toBeLessThan(DEADLINE)
+      }
+      await sleep(1000)
+      over = true
+      await running
+      await Promise.all(clients.map((client) => client.finish()))
+      expect(wrong).toEqual([])
+      const answered = clients.flatMap((client) => Object.values(client.answered))
+      expect(answered.reduce((sum, calls) => sum + calls, 0)).toBeGreaterThan(CLIENTS)
+    } finally {
+      await proxy.close()
+      await Promise.all(nodes.map((node) => node.stop()))
+      await space.remove()
+    }
+  },
+  180_000,
+)

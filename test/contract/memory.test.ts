@@ -1,0 +1,4 @@
+import { test } from 'vitest'
+import { MemoryEventStore, storeContract } from '../../src/testing.ts'
+
+storeContract({ test, open: () => new MemoryEventStore() })

@@ -1,0 +1,88 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const read = (path: string) => readFileSync(join(root, path), 'utf8')
+const readme = read('README.md')
+const examples = filesIn('examples', '.ts').map((path) => ({ path, code: squeeze(read(path)) }))
+const documents = ['README.md', 'CHANGELOG.md', ...filesIn('docs', '.md'), ...filesIn('examples', '.md')]
+
+describe('the code in README.md and docs/ stands in a file under examples/', () => {
+  const blocks = documents.flatMap((path) =>
+    [...read(path).matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code!),
+  )
+
+  test('there is code to look at', () => expect(blocks.length).toBeGreaterThan(10))
+
+  test.each(blocks)('%s', (block) => {
+    // What stands apart in a block may stand apart in the file.
+    const parts = block.split(/\n\s*\n/).map(squeeze)
+    const found = examples.filter(({ code }) => parts.every((part) => code.includes(part)))
+    expect(found, `no example has all of:\n${block}`).not.toEqual([])
+  })
+})
+
+describe('README.md names', () => {
+  const options = /export interface PersistOptions \{(.*?)\n\}/s.exec(read('src/options.ts'))?.[1] ?? ''
+  const codes = /export type ErrorCode =(.*?)\n\n/s.exec(read('src/errors.ts'))?.[1] ?? ''
+
+  test.each([...options.matchAll(/^ {2}readonly (\w+)\?:/gm)].map(([, name]) => name!))(
+    'the option %s',
+    (name) => expect(rows('Options')).toContain(name),
+  )
+  test.each([...codes.matchAll(/'([A-Z_]+)'/g)].map(([, code]) => code!))('the error %s', (code) =>
+    expect(rows('Errors')).toContain(code),
+  )
+  test('no option and no error that does not exist', () => {
+    for (const name of rows('Options')) expect(options).toMatch(new RegExp(`readonly ${name}\\?:`))
+    for (const code of rows('Errors')) expect(codes).toContain(`'${code}'`)
+  })
+})
+
+test('every script that README.md tells people to run exists', () => {
+  const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
+  const told = [...readme.matchAll(/npm (?:run ([\w:]+)|(test))/g)].map(([, run, test]) => run ?? test!)
+  expect(told).toContain('demo')
+  for (const name of told) expect(Object.keys(scripts)).toContain(name)
+})
+
+test.each(documents)('the links of %s lead somewhere', (path) => {
+  const links = [...read(path).matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => link!)
+  for (const link of links.filter((each) => !/^[a-z]+:/.test(each))) {
+    const [file = '', anchor] = link.split('#')
+    const target = file === '' ? path : join(dirname(path), file)
+    expect(existsSync(join(root, target)), `${link} in ${path}`).toBe(true)
+    if (anchor) expect(anchors(target), `${link} in ${path}`).toContain(anchor)
+  }
+})
+
+/** The first cells of the table under a heading. */
+function rows(heading: string): string[] {
+  return [...section(heading).matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name!)
+}
+
+function section(heading: string): string {
+  return new RegExp(`^#+ ${heading}\\n(.*?)(?=^#)`, 'ms').exec(readme)?.[1] ?? ''
+}
+
+function anchors(path: string): string[] {
+  return [...read(path).matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/[^\w\s-]/g, '')
+      .replace(/\s/g, '-'),
+  )
+}
+
+/** Layout says nothing about whether code is the same. */
+function squeeze(code: string): string {
+  return code.replace(/\s+/g, ' ').trim()
+}
+
+function filesIn(folder: string, extension: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith(extension))
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+}

@@ -1,0 +1,9 @@
+import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
+import { nodeChannel } from '../../src/store/store.ts'
+
+// A process that is a node and nothing else, until it is killed.
+const [, , url, keyPrefix, id] = process.argv as string[] as [string, string, string, string, string]
+const store = new RedisEventStore({ url, keyPrefix })
+await store.bus.subscribe(nodeChannel(id), () => {})
+await store.nodes.register({ id, publicKey: 'key' }, 60_000)
+process.send!('ready')

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { type ChildProcess, fork } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { afterEach, inject, test } from 'vitest'
+import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
+import { nodeChannel } from '../../src/store/store.ts'
+
+const url = inject('redisUrl')
+const children: ChildProcess[] = []
+const stores: RedisEventStore[] = []
+
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill('SIGKILL')
+  await Promise.all(stores.splice(0).map((store) => store.close()))
+})
+
+async function start() {
+  const keyPrefix = `nodes:${randomUUID()}:`
+  const script = fileURLToPath(new URL('node.ts', import.meta.url))
+  const child = fork(script, [url, keyPrefix, 'there'], { execArgv: ['--import', 'tsx'] })
+  children.push(child)
+  const store = new RedisEventStore({ url, keyPrefix })
+  stores.push(store)
+  await store.bus.subscribe(nodeChannel('here'), () => {})
+  await Promise.all([once(child, 'message'), settled()])
+  return { child, store }
+}
+
+/** Silence is believed only by those whose own connection has stood for three seconds. */
+const settled = () => new Promise((resolve) => setTimeout(resolve, 3_200))
+
+async function killed(child: ChildProcess): Promise<void> {
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+}
+
+test('a node that was killed is found dead at the first letter, long before its lease is over', async () => {
+  const { child, store } = await start()
+  assert.equal(await store.bus.post('there', Buffer.from('while it lives')), true)
+  await killed(child)
+  const started = performance.now()
+  assert.equal(await store.bus.post('there', Buffer.from('too late')), false)
+  assert.ok(performance.now() - started < 2_000)
+  assert.equal(await store.nodes.get('there'), undefined)
+  assert.equal(await store.nodes.renew('there', 60_000), false, 'and nothing brings it back')
+})
+
+test('its sessions can be claimed at once', async () => {
+  const { child, store } = await start()
+  const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+  await store.sessions.create({ id: 's', principal: null, owner: 'there', state, ttl: 60_000 })
+  assert.equal(await store.sessions.claim('s', { owner: 'here', generation: 1 }), undefined, 'it lives')
+  await killed(child)
+  assert.equal((await store.sessions.claim('s', { owner: 'here', generation: 1 }))?.generation, 2)
+})
+
+test('a node that is only stopped keeps its lease', async () => {
+  const { child, store } = await start()
+  child.kill('SIGSTOP')
+  assert.ok(await store.nodes.get('there'))
+  assert.equal(await store.bus.post('there', Buffer.from('x')), true)
+  child.kill('SIGCONT')
+})
+
+test('a node that stops listening on purpose is not taken for dead', async () => {
+  const { store } = await start()
+  const subscription = await store.bus.subscribe(nodeChannel('quiet'), () => {})
+  await store.nodes.register({ id: 'quiet', publicKey: 'key' }, 60_000)
+  await subscription.close()
+  assert.ok(await store.nodes.get('quiet'))
+  assert.equal(await store.bus.post('quiet', Buffer.from('x')), true)
+})

@@ -1,0 +1,155 @@
+// Three nodes behind a strict round robin, many clients of both SDK lines that call, answer questions and listen, and
+// nodes that are restarted one after the other all the time. Exits with 1 when a client noticed anything.
+// `npm run soak -- [--minutes 5] [--store sqlite|redis|postgres] [--clients 200] [--restart 10] [--kills] [--think 1000]`
+// `--restart`: seconds from one restart to the next, 0 for none; `--kills`: every second one is a SIGKILL.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { BACKENDS, type Backend, sharedStore } from '../../benchmarks/support/shared-store.ts'
+import { bundleHosts } from '../support/hosts/bundle.ts'
+import { RoundRobinProxy } from '../support/net/round-robin-proxy.ts'
+import { SoakClient } from './soak-client.ts'
+import { DEADLINE, type Holds, SoakNode } from './soak-node.ts'
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '5' },
+    store: { type: 'string', default: 'redis' },
+    clients: { type: 'string', default: '200' },
+    restart: { type: 'string', default: '10' },
+    think: { type: 'string', default: '1000' },
+    kills: { type: 'boolean', default: false },
+  },
+})
+const { kills } = values
+const [minutes, count, every, think] = [values.minutes, values.clients, values.restart, values.think].map(
+  Number,
+) as [number, number, number, number]
+if (!BACKENDS.includes(values.store as Backend)) {
+  console.error(`--store is one of ${BACKENDS.join(', ')}, not '${values.store}'.`)
+  process.exit(2)
+}
+
+const started = performance.now()
+const wrong = new Map<string, number>()
+let wrongs = 0
+function onWrong(what: string): void {
+  wrongs += 1
+  // The same thing happens to many: numbers and ids are left out.
+  const kind = what.replace(/[0-9a-f-]{36}|(?<!status )\b\d+|(?<=\bc|-)\d+/g, 'N')
+  if (!wrong.has(kind)) console.log(`${seconds()} WRONG ${what}`)
+  wrong.set(kind, (wrong.get(kind) ?? 0) + 1)
+}
+
+await bundleHosts()
+const store = await sharedStore(values.store as Backend)
+const nodes = await Promise.all(
+  ['factory', 'factory', 'factory'].map((shape) => SoakNode.start(shape, store.url)),
+)
+const proxy = await RoundRobinProxy.over(nodes.map(({ origin }) => origin))
+const restarts = { SIGTERM: 0, SIGKILL: 0 }
+let longest = 0
+const complaints: string[] = []
+const held: Holds[] = []
+try {
+  console.log(
+    `${store.title}, node ${process.version}: ${count} clients, ${minutes} min, a restart every ${every} s`,
+  )
+  const clients: SoakClient[] = []
+  for (let i = 0; i < count; i += 1) {
+    const sdk = i % 2 === 0 ? 'v1' : 'v2'
+    const client = { sdk, url: `${proxy.origin}/mcp`, name: `c${i}`, think, kills, onWrong } as const
+    clients.push(await SoakClient.connect(client))
+  }
+  console.log(`${seconds()} all clients are connected`)
+  const until = performance.now() + minutes * 60_000
+  const over = () => performance.now() > until
+  await Promise.all([...clients.map((client) => client.run(over)), disturb(over), watch(over)])
+  console.log(`${seconds()} the last lines are awaited`)
+  await Promise.all(clients.map((client) => client.finish()))
+  report(clients)
+} finally {
+  await proxy.close()
+  await Promise.all(nodes.map((node) => node.stop()))
+  await store.close()
+}
+process.exit(wrongs > 0 ? 1 : 0)
+
+/** One node after the other. */
+async function disturb(over: () => boolean): Promise<void> {
+  if (every === 0) return
+  for (let turn = 0; ; turn += 1) {
+    const pause = every * 1000 * (kills ? 0.5 + Math.random() : 1)
+    await sleep(pause)
+    if (over()) return
+    const node = nodes[turn % nodes.length]!
+    held.push(await node.holds())
+    const signal = kills && turn % 2 === 1 ? 'SIGKILL' : 'SIGTERM'
+    const said = node.complaints
+    const { code, took } = await node.restart(signal)
+    restarts[signal] += 1
+    complaints.push(...said)
+    if (signal === 'SIGKILL') continue
+    longest = Math.max(longest, took)
+    if (code !== 0) onWrong(`a node ended with exit code ${code}`)
+    if (took > DEADLINE) onWrong(`a node took ${took.toFixed(0)} ms to end`)
+  }
+}
+
+/** Without restarts somebody has to look from time to time. */
+async function watch(over: () => boolean): Promise<void> {
+  while (every === 0 && !over()) {
+    for (const node of nodes) held.push(await node.holds())
+    await sleep(5000)
+  }
+}
+
+function report(clients: readonly SoakClient[]): void {
+  const answered: Record<string, number> = {}
+  let [interrupted, resumed] = [0, 0]
+  for (const client of clients) {
+    for (const [tool, calls] of Object.entries(client.answered))
+      answered[tool] = (answered[tool] ?? 0) + calls
+    interrupted += client.interrupted
+    resumed += client.resumed
+  }
+  const total = Object.values(answered).reduce((sum, calls) => sum + calls, 0)
+  const each = Object.entries(answered).map(([tool, calls]) => `${tool} ${calls}`)
+  console.log(`${seconds()} ${total} calls had the right answer: ${each.join(', ')}`)
+  console.log(`interrupted by kills: ${interrupted}; streams resumed: ${resumed}`)
+  console.log(
+    `restarts: ${restarts.SIGTERM} by SIGTERM, the longest in ${longest.toFixed(0)} ms; ${restarts.SIGKILL} by SIGKILL`,
+  )
+  grows('heap of a node, MiB', (holds) => holds.heap / 1024 / 1024, 8)
+  grows('handles of a node', (holds) => holds.handles, 40)
+  const said = new Map<string, number>()
+  for (const line of [...complaints, ...nodes.flatMap((node) => node.complaints)]) {
+    const kind = line
+      .replace(/^\S+T\S+Z /, '')
+      .slice(0, 160)
+      .replace(/[\w-]{12,}|\d+/g, 'N')
+    said.set(kind, (said.get(kind) ?? 0) + 1)
+  }
+  for (const [kind, times] of [...said].sort(([, a], [, b]) => b - a).slice(0, 10)) {
+    console.log(`the nodes said ${times} times: ${kind}`)
+  }
+  for (const [kind, times] of wrong) console.log(`WRONG ${times} times: ${kind}`)
+  console.log(wrongs === 0 ? 'No client noticed anything.' : `${wrongs} things went wrong.`)
+}
+
+/**
+ * The last third of the run beside the first: what is held may not grow by more than a quarter and `slack`. The first
+ * cycle is left out: streams gather at the node that has been up for longest.
+ */
+function grows(what: string, of: (holds: Holds) => number, slack: number): void {
+  const steady = held.slice(nodes.length)
+  const third = Math.floor(steady.length / 3)
+  if (third === 0) return
+  const median = (some: readonly Holds[]) => some.map(of).sort((a, b) => a - b)[Math.floor(some.length / 2)]!
+  const [first, last] = [median(steady.slice(0, third)), median(steady.slice(-third))]
+  console.log(`${what}: ${first.toFixed(1)} in the first third of the run, ${last.toFixed(1)} in the last`)
+  if (last > first * 1.25 + slack) onWrong(`${what} grew from ${first.toFixed(1)} to ${last.toFixed(1)}`)
+}
+
+function seconds(): string {
+  return `${((performance.now() - started) / 1000).toFixed(1).padStart(6)} s`
+}

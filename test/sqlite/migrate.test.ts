@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { afterAll, test } from 'vitest'
+import { isPersistError } from '../../src/errors.ts'
+import { loadMigrations } from '../../src/migrate/files.ts'
+import { applyMigrations, migrationStatus, planMigrations } from '../../src/migrate/migrate.ts'
+import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mcp-persist-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+let files = 0
+function fresh() {
+  files += 1
+  const path = join(folder, `${files}.db`)
+  return { path, store: new SqliteEventStore({ path, autoMigrate: false }) }
+}
+
+const names = (migrations: readonly { name: string }[]) => migrations.map(({ name }) => name)
+const ALL = ['0001_events', '0002_sessions', '0003_tasks']
+
+test('plan changes nothing and shows the SQL; apply applies once; status tells both', async () => {
+  const { path, store } = fresh()
+  const { applied, pending } = await planMigrations(store.migrations)
+  assert.deepEqual([applied, names(pending)], [[], ALL])
+  assert.match(pending[0]!.sql, /CREATE TABLE mcp_events/)
+  const database = new Database(path)
+  assert.deepEqual(database.prepare('SELECT name FROM sqlite_master').all(), [])
+
+  const heard: string[] = []
+  const done = await applyMigrations(store.migrations, { onApplied: ({ name }) => heard.push(name) })
+  assert.deepEqual([names(done), heard], [ALL, ALL])
+  assert.deepEqual(await applyMigrations(store.migrations), [])
+  const status = await migrationStatus(store.migrations)
+  assert.deepEqual(names(status), ALL)
+  for (const { appliedAt } of status) assert.ok(Math.abs(appliedAt! - Date.now()) < 60_000)
+  database.close()
+  await store.close()
+})
+
+test('events only: the rest stays pending and can follow later', async () => {
+  const { store } = fresh()
+  assert.deepEqual(names(await applyMigrations(store.migrations, { eventsOnly: true })), ['0001_events'])
+  assert.deepEqual((await planMigrations(store.migrations, { eventsOnly: true })).pending, [])
+  const [, sessions] = await migrationStatus(store.migrations)
+  assert.equal(sessions!.appliedAt, undefined)
+  assert.deepEqual(names(await applyMigrations(store.migrations)), ['0002_sessions', '0003_tasks'])
+  await store.close()
+})
+
+test('many that migrate one file at once: each migration is applied by exactly one', async () => {
+  const path = join(folder, 'race.db')
+  const stores = Array.from({ length: 20 }, () => new SqliteEventStore({ path, autoMigrate: false }))
+  const applied = await Promise.all(stores.map(({ migrations }) => applyMigrations(migrations)))
+  assert.deepEqual(names(applied.flat()).sort(), ALL)
+  for (const store of stores) await store.close()
+})
+
+test('a migration that fails leaves nothing behind', async () => {
+  const { path, store } = fresh()
+  const [first] = loadMigrations('sqlite')
+  const broken = { ...first!, name: '0009_broken', sql: 'CREATE TABLE half (x); CREATE TABLE half (x);' }
+  await assert.rejects(applyMigrations(store.migrations, { migrations: [broken] }), /half already exists/)
+  const database = new Database(path)
+  assert.deepEqual(database.prepare('SELECT name FROM sqlite_master').all(), [])
+  database.close()
+  assert.deepEqual(names(await applyMigrations(store.migrations)), ALL)
+  await store.close()
+})
+
+test('a database of a newer release, and one whose migration was edited, are refused', async () => {
+  for (const [change, code, sentence] of [
+    [
+      "INSERT INTO mcp_migrations VALUES ('0099_future', 'x', 0)",
+      'SCHEMA_TOO_NEW',
+      'The database has migration 0099_future, which this release of mcp-persist does not know; upgrade the package.',
+    ],
+    [
+      "UPDATE mcp_migrations SET checksum = 'x' WHERE name = '0001_events'",
+      'MIGRATION_CHANGED',
+      'Migration 0001_events was applied with other contents than its file has now; reinstall mcp-persist.',
+    ],
+  ] as const) {
+    const { path, store } = fresh()
+    await applyMigrations(store.migrations)
+    const database = new Database(path)
+    database.exec(change)
+    database.close()
+    const refused = (error: unknown) => isPersistError(error, code) && error.message === sentence
+    await assert.rejects(migrationStatus(store.migrations), refused)
+    await assert.rejects(store.ready(), refused)
+    const { ok, error } = await store.health()
+    assert.deepEqual([ok, error], [false, sentence])
+    await store.close()
+    const other = new SqliteEventStore(path)
+    await assert.rejects(other.ready(), refused)
+    await other.close()
+  }
+})

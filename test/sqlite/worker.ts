@@ -1,0 +1,98 @@
+import { once } from 'node:events'
+import { writeSync } from 'node:fs'
+import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
+import { nodeChannel } from '../../src/store/store.ts'
+
+const [task, path, name = '', option = ''] = process.argv.slice(2) as [string, string, string?, string?]
+
+/** Written before the next statement runs: a kill cannot swallow it. Waits while the reader is behind and the pipe full. */
+function say(text: string): void {
+  let rest = Buffer.from(`${text}\n`)
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(1, rest))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
+    }
+  }
+}
+const told = () => once(process.stdin.resume(), 'data')
+
+const tasks: Record<string, () => Promise<void>> = {
+  /** Appends to three sessions until it is killed, and says what was acknowledged. */
+  async write() {
+    const store = new SqliteEventStore({ path, durability: option === 'full' ? 'full' : 'normal' })
+    for (let i = 0; ; i++) {
+      const calls = Array.from({ length: 1 + (i % 5) }, async (_, k) => {
+        const payload = `${name}:${i}:${k}`
+        const sessionId = `s${k % 3}`
+        const events = [{ streamId: 'a', kind: 'message', payload }] as const
+        const { positions } = await store.log.append({ sessionId, events, ttl: 3_600_000, limit: 400 })
+        say(`ack ${sessionId} ${positions[0]} ${payload}`)
+      })
+      await Promise.all(calls)
+    }
+  },
+
+  /** Opens when told, so that many open at once. */
+  async open() {
+    const store = new SqliteEventStore(path)
+    say('ready')
+    await told()
+    await store.forSession('s').storeEvent('a', { jsonrpc: '2.0', method: name })
+    await store.sessions.get('nobody')
+    await store.close()
+  },
+
+  /** Appends `option` events to one session, a few at a time. */
+  async append() {
+    const store = new SqliteEventStore(path)
+    await store.ready()
+    say('ready')
+    await told()
+    for (let i = 0; i < Number(option); i += 5) {
+      await Promise.all(
+        Array.from({ length: 5 }, (_, k) =>
+          store.log.append({
+            sessionId: 's',
+            events: [{ streamId: 'a', kind: 'message', payload: `${name}:${i + k}` }],
+            ttl: 3_600_000,
+          }),
+        ),
+      )
+    }
+    await store.close()
+  },
+
+  /** Publishes the time, `option` times. */
+  async publish() {
+    const store = new SqliteEventStore(path)
+    await store.ready()
+    for (let i = 0; i < Number(option); i++) {
+      await store.bus.publish('times', String(performance.timeOrigin + performance.now()))
+      await new Promise((resolve) => setTimeout(resolve, 3 + (i % 7)))
+    }
+    await store.close()
+  },
+
+  /** Registers a node with a long lease, owns a session, and stays. */
+  async node() {
+    const store = new SqliteEventStore(path)
+    await store.bus.subscribe(nodeChannel(name), () => {})
+    await store.nodes.register({ id: name, publicKey: 'key' }, 3_600_000)
+    const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+    await store.sessions.create({
+      id: `session of ${name}`,
+      owner: name,
+      principal: null,
+      state,
+      ttl: 3_600_000,
+    })
+    say('ready')
+    await told()
+  },
+}
+
+await tasks[task]!()
+process.exit(0)
