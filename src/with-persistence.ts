@@ -1,7 +1,8 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
-import { delay, monotonicNow } from './clock.ts'
+import { delay } from './clock.ts'
 import { errorText, PersistError } from './errors.ts'
+import { DrainingServer } from './http/draining-server.ts'
 import { type FetchOptions, serveFetch } from './http/fetch-face.ts'
 import { type ParsedRequest, serveNode } from './http/node-face.ts'
 import { type PersistOptions, resolveOptions } from './options.ts'
@@ -12,10 +13,6 @@ import type { Store } from './store/store.ts'
 
 // Milliseconds that open connections get to end by themselves after the last call.
 const LINGER = 1000
-// Milliseconds: how long connections are waited for that have come and are not accepted, and a turn of the event loop in
-// which hardly another one has come. On a busy node short turns are rare: what passes for one grows tenfold in the time.
-const ACCEPT = 1000
-const SHORT_TURN = 0.1
 
 /** A request handler in all the shapes that frameworks want. */
 export interface PersistentHandler {
@@ -67,7 +64,7 @@ export function withPersistence(
       return results.some(({ more }) => more)
     },
   })
-  const servers = new Set<Server>()
+  const servers = new Set<DrainingServer>()
   const isEndpoint = (path: string) => path === settings.path || path === `${settings.path}/`
 
   function node(
@@ -117,7 +114,7 @@ export function withPersistence(
     draining = true
     // New connections go elsewhere from now on; those that are open are served until they have what they asked for.
     let connected = servers.size > 0
-    const stopped = Promise.all([...servers].map(stopListening)).then(() => {
+    const stopped = Promise.all([...servers].map((server) => server.drain(deadline))).then(() => {
       connected = false
     })
     await engine.drain(deadline, () => connected)
@@ -158,7 +155,7 @@ export function withPersistence(
   return Object.assign(handler, {
     fetch,
     listen: (...args: unknown[]) => {
-      const server = createServer((req, res) => node(req, res, undefined, false))
+      const server = new DrainingServer((req, res) => node(req, res, undefined, false))
       servers.add(server)
       return Reflect.apply(server.listen, server, args)
     },
@@ -187,29 +184,4 @@ function checkStore(store: Store): Store {
     'INVALID_ARGUMENT',
     'withPersistence needs a store as its second argument: a URL such as "sqlite:mcp.db", or new SqliteEventStore("mcp.db").',
   )
-}
-
-/**
- * When a socket is closed the system resets the connections that nobody has accepted yet, though their requests may be on
- * the way. Node accepts one in a turn of the event loop, so it is closed right after a short turn that brought none.
- */
-function stopListening(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    let accepted = true
-    const from = monotonicNow()
-    let turn = from
-    server.on('connection', () => {
-      accepted = true
-    })
-    const look = () => {
-      const now = monotonicNow()
-      const waited = (now - from) / ACCEPT
-      const quiet = !accepted && now - turn < SHORT_TURN * (1 + 9 * waited)
-      if (quiet || waited > 1) return void server.close(() => resolve())
-      accepted = false
-      turn = now
-      setImmediate(look)
-    }
-    setImmediate(look)
-  })
 }

@@ -3,8 +3,8 @@ import { type IncomingMessage, request, type ServerResponse } from 'node:http'
 export interface ForwardOptions {
   /** The request's body, where it has been read already. */
   readonly body?: Buffer
-  /** Nobody listens there, and nothing was sent. Default: 502. */
-  readonly onRefused?: () => void
+  /** No connection came about, so nothing was sent. Default: 502. */
+  readonly onUnreachable?: () => void
 }
 
 /**
@@ -16,7 +16,7 @@ export function forward(
   req: IncomingMessage,
   res: ServerResponse,
   send: (answer: IncomingMessage) => void = (answer) => void answer.pipe(res),
-  { body, onRefused }: ForwardOptions = {},
+  { body, onUnreachable }: ForwardOptions = {},
 ): void {
   const { hostname, port } = new URL(backend)
   const { url, method, headers } = req
@@ -28,7 +28,7 @@ export function forward(
     send(answer)
   })
   upstream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'ECONNREFUSED' && onRefused) return onRefused()
+    if (error.syscall === 'connect' && onUnreachable) return onUnreachable()
     if (res.headersSent) res.destroy()
     else res.writeHead(502).end()
   })

@@ -4,8 +4,8 @@ import { forward } from './forward.ts'
 import { type Listening, listen } from './listen.ts'
 
 /**
- * A load balancer without any stickiness: each request goes to the next backend, whoever sent it. One that nobody
- * listens at is passed over, as every load balancer does; what a backend accepted is never tried elsewhere.
+ * A load balancer without any stickiness: each request goes to the next backend, whoever sent it. One that
+ * cannot be connected to is passed over, as every load balancer does; what was sent to one is never tried elsewhere.
  */
 export class RoundRobinProxy {
   /** May be changed while it runs. */
@@ -43,7 +43,7 @@ export class RoundRobinProxy {
     if (backend === undefined || left === 0) return void res.writeHead(503).end()
     this.counts.set(backend, (this.counts.get(backend) ?? 0) + 1)
     // Its own turns, whoever else comes meanwhile: each backend is tried once.
-    const onRefused = () => this.#send(req, res, body, turn + 1, left - 1)
-    forward(backend, req, res, undefined, { body, onRefused })
+    const onUnreachable = () => this.#send(req, res, body, turn + 1, left - 1)
+    forward(backend, req, res, undefined, { body, onUnreachable })
   }
 }
