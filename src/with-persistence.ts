@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
-import { delay } from './clock.ts'
+import { delay, monotonicNow } from './clock.ts'
 import { errorText, PersistError } from './errors.ts'
 import { DrainingServer } from './http/draining-server.ts'
 import { type FetchOptions, serveFetch } from './http/fetch-face.ts'
@@ -13,6 +13,8 @@ import type { Store } from './store/store.ts'
 
 // Milliseconds that open connections get to end by themselves after the last call.
 const LINGER = 1000
+// Milliseconds that a moment to stop listening is waited for; half of the deadline, where that is less.
+const ACCEPT = 2000
 
 /** A request handler in all the shapes that frameworks want. */
 export interface PersistentHandler {
@@ -112,16 +114,20 @@ export function withPersistence(
   let closing: Promise<void> | undefined
   async function close({ deadline = 10_000 } = {}): Promise<void> {
     draining = true
-    // New connections go elsewhere from now on; those that are open are served until they have what they asked for.
+    const until = monotonicNow() + deadline
+    const left = () => Math.max(0, until - monotonicNow())
+    // New connections go elsewhere first: what the drain cuts comes again at once. Those that are open are served until
+    // they have what they asked for.
+    await Promise.all([...servers].map((server) => server.stopListening(Math.min(ACCEPT, deadline / 2))))
     let connected = servers.size > 0
-    const stopped = Promise.all([...servers].map((server) => server.drain(deadline))).then(() => {
+    const ended = Promise.all([...servers].map((server) => server.ended(left()))).then(() => {
       connected = false
     })
-    await engine.drain(deadline, () => connected)
-    await Promise.race([stopped, delay(LINGER)])
+    await engine.drain(left(), () => connected)
+    await Promise.race([ended, delay(LINGER)])
     await engine.close()
     for (const server of servers) server.closeAllConnections()
-    await stopped
+    await ended
     await resolved.app.close()
     if (typeof store === 'string') await opened.close()
   }

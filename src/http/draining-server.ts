@@ -1,11 +1,10 @@
-import { Server } from 'node:http'
+import { type IncomingMessage, Server, type ServerResponse } from 'node:http'
 import { delay, monotonicNow } from '../clock.ts'
 
-// Milliseconds. For so long a moment to stop listening is waited for; an open connection may stay silent; and a turn of
-// the event loop may take in which hardly anybody has connected unseen. On a busy or slow machine turns as short as that
-// are rare: what passes for short grows with the wait, as much again every `SHORT_TURN_GROWS`.
-const ACCEPT = 2000
+// Milliseconds that an open connection may stay silent after the end of listening.
 const SILENT = 1000
+// Milliseconds: a turn of the event loop in which hardly anybody can have connected unseen. On a busy or slow machine
+// turns as short as that are rare: what passes for short grows with the wait, as much again every `SHORT_TURN_GROWS`.
 const SHORT_TURN = 0.02
 const SHORT_TURN_GROWS = 100
 
@@ -16,18 +15,32 @@ const SHORT_TURN_GROWS = 100
  */
 export class DrainingServer extends Server {
   #draining = false
+  #ended: Promise<void> | undefined
+  /** Requests that wait for the end of listening. */
+  #held: (() => void)[] | undefined
+
+  constructor(listener: (req: IncomingMessage, res: ServerResponse) => void) {
+    super((req, res) => {
+      if (this.#held) this.#held.push(() => listener(req, res))
+      else listener(req, res)
+    })
+  }
 
   /**
-   * Stops listening at a moment when nobody is being accepted, lets each open connection have one more request, or
-   * 1 s of silence, and resolves when none is left: their answers are the caller's to end (`shouldKeepAlive = false`).
-   * Waits take `deadline` ms at the most.
+   * Stops listening right after a short turn of the event loop that brought no connection, or after `most` ms. Node
+   * accepts one in a turn, so nobody was waiting when that turn began. Requests are held back meanwhile: on a node that
+   * serves them more may come in a turn than one.
    */
-  async drain(deadline: number): Promise<void> {
+  async stopListening(most: number): Promise<void> {
     await DrainingServer.#rehearse()
-    const closed = this.#stop(Math.min(ACCEPT, deadline / 2))
-    await Promise.race([closed, delay(Math.min(SILENT, deadline))])
+    await this.#stopListening(most)
+  }
+
+  /** Lets open connections have one more request, or 1 s of silence, but no more than `most` ms. Resolves when all are over. */
+  async ended(most: number): Promise<void> {
+    await Promise.race([this.#ended, delay(Math.min(SILENT, most))])
     super.closeIdleConnections()
-    await closed
+    await this.#ended
   }
 
   /** `close()` calls it. */
@@ -35,23 +48,26 @@ export class DrainingServer extends Server {
     if (!this.#draining) super.closeIdleConnections()
   }
 
-  /**
-   * Closes right after a short turn of the event loop that brought no connection, or after `most` ms: Node accepts one
-   * in a turn, so nobody was waiting when the turn began. Resolves when the open connections have ended.
-   */
-  #stop(most: number): Promise<void> {
+  #stopListening(most: number): Promise<void> {
     this.#draining = true
+    this.#held = []
+    let accepted = true
+    this.on('connection', () => {
+      accepted = true
+    })
+    const from = monotonicNow()
+    let turn = from
     return new Promise((resolve) => {
-      let accepted = true
-      this.on('connection', () => {
-        accepted = true
-      })
-      const from = monotonicNow()
-      let turn = from
       const look = () => {
         const now = monotonicNow()
         const short = SHORT_TURN * (1 + (now - from) / SHORT_TURN_GROWS)
-        if ((!accepted && now - turn < short) || now - from > most) return void this.close(() => resolve())
+        if ((!accepted && now - turn < short) || now - from > most) {
+          this.#ended = new Promise((ended) => this.close(() => ended()))
+          const held = this.#held ?? []
+          this.#held = undefined
+          for (const serve of held) serve()
+          return resolve()
+        }
         accepted = false
         turn = now
         setImmediate(look)
@@ -62,10 +78,10 @@ export class DrainingServer extends Server {
 
   /** Code that runs for the first time takes ten times as long, and this must not be where it counts. */
   static async #rehearse(): Promise<void> {
-    const server = new DrainingServer()
+    const server = new DrainingServer(() => {})
     const listening = new Promise((resolve) => server.on('listening', resolve).on('error', resolve))
     server.listen(0, '127.0.0.1')
     await listening
-    await server.#stop(0)
+    await server.#stopListening(0)
   }
 }

@@ -6,7 +6,9 @@ import { pauseOutsideTransaction } from '../support/pause.ts'
 import { until } from '../support/wait.ts'
 
 const backends: readonly Backend[] = ['sqlite', 'redis', 'postgres']
+// Long enough for a busy machine to pause the owner in the middle.
 const STEPS = 30
+const STEP = 100
 
 const counting = (length: number) => Array.from({ length }, (_, index) => index + 1)
 
@@ -34,10 +36,10 @@ describe.each(backends)('three processes on %s', (backend) => {
       for (const client of [owner, edge, other]) client.close()
     })
     const listener = await other.listen()
-    const reading = edge.toolCall('slow_read_only', { tag: 'safe', steps: STEPS, ms: 15 })
-    const writing = other.toolCall('slow', { tag: 'unsafe', steps: STEPS, ms: 15 })
+    const reading = edge.toolCall('slow_read_only', { tag: 'safe', steps: STEPS, ms: STEP })
+    const writing = other.toolCall('slow', { tag: 'unsafe', steps: STEPS, ms: STEP })
     const [read, write] = await Promise.all([edge.stream(reading), other.stream(writing)])
-    await edge.tool('later', { tag: 'aside', count: STEPS, ms: 15 })
+    await edge.tool('later', { tag: 'aside', count: STEPS, ms: STEP })
     await Promise.all([read.count(6), write.count(6)])
 
     await pauseOutsideTransaction(a!.host, space.url)
