@@ -5,7 +5,7 @@ import { until } from '../support/wait.ts'
 import { Lines } from './lines.ts'
 
 // Milliseconds.
-const CALL_TIMEOUT = 30_000
+const CALL_TIMEOUT = 60_000
 const ARRIVAL = 20_000
 
 export interface SoakOptions {

@@ -6,7 +6,7 @@ import { until } from '../support/wait.ts'
 const preload = fileURLToPath(new URL('./preload.mjs', import.meta.url))
 
 // Milliseconds.
-const DRAIN = 10_000
+const DRAIN = 25_000
 /** A node lets calls run for so long, connections end for 1 s, and has to sign off. */
 export const DEADLINE = DRAIN + 2000
 

@@ -22,7 +22,9 @@ export function forward(
   const { url, method, headers } = req
   const upstream = request({ hostname, port, path: url, method, headers, agent: false })
   upstream.on('response', (answer) => {
-    res.writeHead(answer.statusCode ?? 502, answer.headers)
+    // Of this connection only. Node accepts one in a turn: clients that come anew each time wait for each other.
+    const { connection: _, 'keep-alive': __, ...headers } = answer.headers
+    res.writeHead(answer.statusCode ?? 502, headers)
     res.flushHeaders()
     answer.on('error', () => res.destroy())
     send(answer)
