@@ -17,7 +17,8 @@ describe.each(backends)('three processes on %s', (backend) => {
   let cluster: HostedCluster
   beforeAll(async () => {
     space = await storeSpace(backend)
-    const options = { retryInterval: 20, ttl: 120, lease: 1 }
+    // With a lease of 1 s a node takes a store that answers after 100 ms for one that was away, and waits.
+    const options = { retryInterval: 20, ttl: 120, lease: 2 }
     cluster = await hostCluster({ shape: 'factory', store: space.url, options })
   })
   afterAll(async () => {
