@@ -65,7 +65,8 @@ export class DrainingServer extends Server {
           this.#ended = new Promise((ended) => this.close(() => ended()))
           const held = this.#held ?? []
           this.#held = undefined
-          for (const serve of held) serve()
+          // Each for itself: a listener that throws does not take the others along.
+          for (const serve of held) setImmediate(serve)
           return resolve()
         }
         accepted = false
