@@ -5,6 +5,14 @@ import { errorText, isPersistError } from '../errors.ts'
 import type { Settings } from '../options.ts'
 import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/store.ts'
+import type { StreamRef } from './cluster/letters.ts'
+import { Peers } from './cluster/peers.ts'
+import type { OwnerAnswer, RemoteListener } from './live/live-session.ts'
+import { LocalApp, LocalSessionLost, ownPost, readMessages } from './live/local-app.ts'
+import { STANDALONE } from './live/subscribers.ts'
+import { Housekeeping } from './ownership/housekeeping.ts'
+import { Node } from './ownership/membership.ts'
+import { type Directory, Holder } from './ownership/owned-sessions.ts'
 import {
   type Answer,
   clientHeaders,
@@ -13,19 +21,11 @@ import {
   sessionNotFound,
   unavailable,
   withCors,
-} from './answer.ts'
-import { STANDALONE } from './audience.ts'
-import { type Directory, Holder } from './holder.ts'
-import { Housekeeping } from './housekeeping.ts'
-import { isResponse, type Message, parseMessage } from './json-rpc.ts'
-import type { StreamRef } from './letters.ts'
-import type { OwnerAnswer, RemoteListener } from './live-session.ts'
-import { LocalApp, LocalSessionLost, ownPost, readMessages } from './local-app.ts'
-import { Node } from './node.ts'
-import { Peers } from './peers.ts'
-import { primes } from './priming.ts'
-import { principalOf } from './principal.ts'
-import { Tail } from './tail.ts'
+} from './protocol/answer.ts'
+import { isResponse, type Message, parseMessage } from './protocol/json-rpc.ts'
+import { primes } from './protocol/priming.ts'
+import { principalOf } from './protocol/principal.ts'
+import { Tail } from './streams/tail.ts'
 
 export interface EngineOptions {
   readonly app: App

@@ -1,6 +1,6 @@
-import type { ServerEventBus } from './server-event-bus.ts'
-import type { QueuedMessage, TaskMessageQueue } from './task-message-queue.ts'
-import type { TaskResult, TaskStore, TaskStoreOptions } from './task-store.ts'
+import type { ServerEventBus } from './sdk/server-event-bus.ts'
+import type { QueuedMessage, TaskMessageQueue } from './sdk/task-message-queue.ts'
+import type { TaskResult, TaskStore, TaskStoreOptions } from './sdk/task-store.ts'
 
 /**
  * The port: what a backend must do, and what it must guarantee. Times are milliseconds. Everything that depends

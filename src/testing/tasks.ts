@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
+import { QUEUE_LIMIT } from '../store/sdk/task-message-queue.ts'
 import type { Store } from '../store/store.ts'
-import { QUEUE_LIMIT } from '../store/task-message-queue.ts'
 import type { Suite } from './suite.ts'
 import { eventually, MINUTE, range, rejectsWith, startNode, turn } from './support.ts'
 

@@ -1,8 +1,8 @@
 import pg from 'pg'
 import { beforeAll, expect, inject, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
-import { loadMigrations } from '../../src/migrate/files.ts'
-import { applyMigrations, migrationStatus, planMigrations } from '../../src/migrate/migrate.ts'
+import { loadMigrations } from '../../src/store/migrations/files.ts'
+import { applyMigrations, migrationStatus, planMigrations } from '../../src/store/migrations/migrate.ts'
 import { PostgresEventStore } from '../../src/store/postgres/postgres-store.ts'
 import { admin, newSchema, openStore, quiet, withSchema } from './support.ts'
 

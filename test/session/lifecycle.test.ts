@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type Event, LIFECYCLE, type State } from '../../src/session/lifecycle.ts'
+import { type Event, LIFECYCLE, type State } from '../../src/session/ownership/lifecycle.ts'
 
 /*
  * All that two nodes can do with one session, in every order: the table of the lifecycle, with the store's compare-and-set

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { App, AppRequest, AppResponse } from '../../src/app/app.ts'
-import type { Message } from '../../src/session/json-rpc.ts'
+import type { Message } from '../../src/session/protocol/json-rpc.ts'
 
 /** Which calls were run how often, over all nodes: it outlives them as a database would. */
 export type Runs = Map<string, number>

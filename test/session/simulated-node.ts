@@ -1,6 +1,6 @@
 import { resolveOptions } from '../../src/options.ts'
-import type { Answer } from '../../src/session/answer.ts'
 import { Engine } from '../../src/session/engine.ts'
+import type { Answer } from '../../src/session/protocol/answer.ts'
 import type { Store } from '../../src/store/store.ts'
 import { type Runs, SimulatedApp } from './simulated-app.ts'
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import { taken, terminated } from '../refusals.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,

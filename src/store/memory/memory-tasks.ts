@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import { taskExists } from '../refusals.ts'
+import { taskExists } from '../shared/refusals.ts'
 import type { TaskPage, TaskRecord, TaskTable } from '../store.ts'
 
 type Row = TaskRecord & { readonly expiresAt: number }

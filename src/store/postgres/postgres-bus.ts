@@ -1,5 +1,5 @@
 import { PersistError } from '../../errors.ts'
-import { Group, type Outcome } from '../group.ts'
+import { Group, type Outcome } from '../shared/group-commit.ts'
 import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../store.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { sql } from './postgres-kysely.ts'

@@ -1,5 +1,5 @@
-import { loadMigrations } from '../../migrate/files.ts'
-import type { AppliedMigration, Migration, MigrationTarget } from '../../migrate/target.ts'
+import { loadMigrations } from '../migrations/files.ts'
+import type { AppliedMigration, Migration, MigrationTarget } from '../migrations/target.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import type { PostgresPoolClient } from './postgres-driver.ts'
 import { lockKey } from './postgres-nodes.ts'

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { RawBuilder } from 'kysely'
 import { delay } from '../../clock.ts'
-import { taken, terminated } from '../refusals.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,

@@ -1,4 +1,4 @@
-import { taskExists } from '../refusals.ts'
+import { taskExists } from '../shared/refusals.ts'
 import type { TaskPage, TaskRecord, TaskTable } from '../store.ts'
 import { sql } from './postgres-kysely.ts'
 import { type PostgresSchema, span } from './postgres-schema.ts'

@@ -1,5 +1,5 @@
 import { PersistError } from '../../errors.ts'
-import { Group, type Outcome } from '../group.ts'
+import { Group, type Outcome } from '../shared/group-commit.ts'
 import type { Append, Appended } from '../store.ts'
 import { hash } from './redis-keys.ts'
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { taken, terminated } from '../refusals.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,

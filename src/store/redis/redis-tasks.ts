@@ -1,4 +1,4 @@
-import { taskExists } from '../refusals.ts'
+import { taskExists } from '../shared/refusals.ts'
 import type { TaskPage, TaskRecord, TaskTable } from '../store.ts'
 import type { RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'

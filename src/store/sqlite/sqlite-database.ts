@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { PersistError } from '../../errors.ts'
-import { applyMigrations, planMigrations } from '../../migrate/migrate.ts'
-import { Group, type Outcome } from '../group.ts'
+import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
+import { Group, type Outcome } from '../shared/group-commit.ts'
 import {
   type Connection,
   type Driver,

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
-import { fenced, gone } from '../refusals.ts'
+import { fenced, gone } from '../shared/refusals.ts'
 import type { Append, Appended, EventLog, Page, StoredEvent } from '../store.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 

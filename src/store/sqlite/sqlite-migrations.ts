@@ -1,4 +1,4 @@
-import type { AppliedMigration, Migration, MigrationTarget } from '../../migrate/target.ts'
+import type { AppliedMigration, Migration, MigrationTarget } from '../migrations/target.ts'
 import type { Connection } from './sqlite-driver.ts'
 
 const TABLE = `CREATE TABLE IF NOT EXISTS mcp_migrations (

@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { taken, terminated } from '../refusals.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,

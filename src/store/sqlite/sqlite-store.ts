@@ -2,12 +2,14 @@ import { resolve } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
 import { errorText, PersistError } from '../../errors.ts'
 import { defaultLogger, type Logger } from '../../logger.ts'
-import { planMigrations } from '../../migrate/migrate.ts'
-import type { MigrationTarget } from '../../migrate/target.ts'
-import { announceTerminations } from '../announce-terminations.ts'
-import { type LocalNodes, rememberLocalNodes } from '../local-nodes.ts'
-import { type ServerEventBus, serverEventBus } from '../server-event-bus.ts'
-import { DEFAULT_TTL, sessionEventStore } from '../session-event-store.ts'
+import { planMigrations } from '../migrations/migrate.ts'
+import type { MigrationTarget } from '../migrations/target.ts'
+import { type ServerEventBus, serverEventBus } from '../sdk/server-event-bus.ts'
+import { DEFAULT_TTL, sessionEventStore } from '../sdk/session-event-store.ts'
+import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../sdk/task-message-queue.ts'
+import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../sdk/task-store.ts'
+import { announceTerminations } from '../shared/announce-terminations.ts'
+import { type LocalNodes, rememberLocalNodes } from '../shared/local-nodes.ts'
 import type {
   SessionEventStoreOptions,
   Store,
@@ -16,8 +18,6 @@ import type {
   StoreTraits,
   SweepResult,
 } from '../store.ts'
-import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../task-message-queue.ts'
-import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../task-store.ts'
 import { SqliteBus } from './sqlite-bus.ts'
 import { type Sql, SqliteDatabase } from './sqlite-database.ts'
 import { SqliteLocks } from './sqlite-locks.ts'

@@ -1,0 +1,136 @@
+import { type AppResponse, isEventStream } from '../../app/app.ts'
+import { delay } from '../../clock.ts'
+import { errorText } from '../../errors.ts'
+import type { Logger } from '../../logger.ts'
+import { Stop, type StopSignal } from '../../stop.ts'
+import {
+  errorResponse,
+  idKey,
+  isResponse,
+  type Message,
+  parseMessage,
+  type Request,
+} from '../protocol/json-rpc.ts'
+import type { SessionLog } from '../streams/session-log.ts'
+import type { LocalApp } from './local-app.ts'
+import { pump } from './read-app-stream.ts'
+import type { RequestIds } from './request-ids.ts'
+
+export interface CallOptions {
+  readonly streamId: string
+  readonly requests: readonly Request[]
+  readonly local: LocalApp
+  readonly log: SessionLog
+  readonly ids: RequestIds
+  readonly pace: () => Promise<void>
+  /** The app has answered a request; settles before the client learns it. */
+  readonly onAnswered: (request: Request, response: Message) => Promise<void> | void
+  /** The app asks its client to come again (`closeSSEStream`). */
+  readonly onCut: () => void
+  readonly onEnd: () => void
+  readonly logger: Logger
+}
+
+/** One POST with requests in it, from the app's first byte to the last answer, all of it through the log. */
+export class Call {
+  readonly streamId: string
+  readonly #options: CallOptions
+  readonly #open: Map<string, Request>
+  readonly #stop = new Stop()
+  #ended = false
+  #resumed = false
+
+  constructor(options: CallOptions) {
+    this.#options = options
+    this.streamId = options.streamId
+    this.#open = new Map(options.requests.map((request) => [idKey(request.id), request]))
+  }
+
+  get signal(): StopSignal {
+    return this.#stop
+  }
+
+  has(requestId: string | number): boolean {
+    return this.#open.has(idKey(requestId))
+  }
+
+  /** Reads the app's stream to its end, and again where the app means its client to resume. Never rejects. */
+  async run(response: AppResponse): Promise<void> {
+    const { local, logger, pace, onCut } = this.#options
+    const options = { pace, signal: this.#stop, onMessage: (data: string) => this.#onMessage(data) }
+    try {
+      for (let attempt = 0; ; attempt += 1) {
+        const lastEventId = await pump(response, options)
+        if (this.#ended || this.#stop.stopped) return
+        if (lastEventId === undefined || attempt > 1000) break
+        // The app ended the stream without the answer, but gave an id to come back with.
+        onCut()
+        if (attempt > 0) await delay(Math.min(attempt * 10, 1000))
+        this.#resumed = true
+        response = await local.app.fetch(local.standaloneRequest(lastEventId))
+        if (!isEventStream(response)) {
+          response.cancel()
+          break
+        }
+      }
+      await this.fail('The server ended the stream without an answer.')
+    } catch (error) {
+      if (this.#stop.stopped) return
+      logger.error({ sessionId: local.publicId, error: errorText(error) }, 'the stream of a call broke off')
+      await this.fail(`The server broke off: ${errorText(error)}`)
+    }
+  }
+
+  /** The client does not want the answer any more; the SDK never ends such a stream, so it is ended here. */
+  async cancel(requestId: string | number): Promise<void> {
+    if (!this.#open.delete(idKey(requestId)) || this.#open.size > 0) return
+    await this.#end('end')
+  }
+
+  /** Answers what is still open with an error. */
+  async fail(reason: string): Promise<void> {
+    const { log } = this.#options
+    const open = [...this.#open.values()]
+    this.#open.clear()
+    for (const request of open.slice(0, -1)) {
+      await log.append(this.streamId, 'message', errorResponse(request.id, -32603, reason))
+    }
+    const last = open.at(-1)
+    if (last) await this.#end('final', errorResponse(last.id, -32603, reason))
+  }
+
+  /** Stops reading; the log keeps the stream open, for whoever owns the session next. */
+  abandon(): void {
+    this.#ended = true
+    this.#stop.stop()
+    this.#options.onEnd()
+  }
+
+  async #onMessage(data: string): Promise<void> {
+    if (this.#ended) return
+    const { ids, log, onAnswered } = this.#options
+    const message = parseMessage(data)
+    if (message && isResponse(message)) {
+      const request = this.#open.get(idKey(message.id))
+      // An answer to what was cancelled, or to nothing: nobody waits for it.
+      if (!request) return
+      await onAnswered(request, message)
+      this.#open.delete(idKey(message.id))
+      if (this.#open.size === 0) return void this.#end('final', data)
+      return void log.append(this.streamId, 'message', data)
+    }
+    const marked = message && ids.outbound(message)
+    void log.append(this.streamId, 'message', marked === message ? data : JSON.stringify(marked))
+  }
+
+  async #end(kind: 'final' | 'end', payload = ''): Promise<void> {
+    if (this.#ended) return
+    this.#ended = true
+    const { log, onEnd } = this.#options
+    const stored = log.append(this.streamId, kind, payload)
+    // The v1 SDK never ends the replay of a stream that has its answer, nor the stream of a cancelled request.
+    if (kind === 'end' || this.#resumed) this.#stop.stop()
+    await stored
+    onEnd()
+  }
+}

@@ -1,0 +1,236 @@
+import type { App, AppRequest } from '../../app/app.ts'
+import { monotonicNow } from '../../clock.ts'
+import { errorText } from '../../errors.ts'
+import type { Settings } from '../../options.ts'
+import type { EventLog, SessionRecord, Store } from '../../store/store.ts'
+import type { StreamRef } from '../cluster/letters.ts'
+import { LiveSession } from '../live/live-session.ts'
+import type { LocalApp } from '../live/local-app.ts'
+import { type Answer, unavailable } from '../protocol/answer.ts'
+import type { Tail } from '../streams/tail.ts'
+import { Lifecycle } from './lifecycle.ts'
+import type { Node } from './membership.ts'
+import { openLocal, Refused, restore, settleLostCalls } from './rehydrate.ts'
+
+/** Where sessions, nodes and letters are kept: the store, or in sticky mode this process. */
+export type Directory = Pick<Store, 'sessions' | 'nodes' | 'bus'>
+
+export interface HolderOptions {
+  readonly app: App
+  readonly log: EventLog
+  readonly directory: Directory
+  readonly settings: Settings
+  readonly node: Node
+  readonly newTail: (sessionId: string, stream: StreamRef, onClose: () => void) => Tail
+  readonly onUse: (live: LiveSession) => void
+}
+
+/** Where a session is: live here, live at another node, or nowhere for this caller. */
+export type Found =
+  | { readonly live: LiveSession }
+  | { readonly owner: string; readonly record: SessionRecord }
+  | { readonly answer: Answer }
+  /** Unknown, expired, terminated, or somebody else's. */
+  | { readonly missing: true }
+  /** Not ours, says the store; only where nothing but our own was asked for. */
+  | { readonly moved: true }
+
+const MISSING = { missing: true } as const
+
+// Another node may win the race for a session a few times in a row; not for ever.
+const MAX_CLAIMS = 5
+
+/** The sessions that this node owns: claimed, rehydrated, given up. What happens when is in `lifecycle.ts`. */
+export class Holder {
+  readonly #options: HolderOptions
+  readonly #lifecycle = new Lifecycle()
+  readonly live = new Map<string, LiveSession>()
+  draining = false
+
+  constructor(options: HolderOptions) {
+    this.#options = options
+  }
+
+  /** `own`: another node asks because the store says that the session is ours; take no other for it. */
+  async find(id: string, principal: string | null, caller: AppRequest, { own = false } = {}): Promise<Found> {
+    const { directory, node } = this.#options
+    // After a pause (a stopped process, a sleeping machine) somebody else may own what we hold: ask first.
+    if (this.live.size > 0 && !node.trusted) await node.confirm()
+    for (let attempt = 0; attempt < MAX_CLAIMS; attempt += 1) {
+      const live = this.live.get(id)
+      if (live && !live.closed) return live.principal === principal ? { live } : MISSING
+      const asked = monotonicNow()
+      const record = await directory.sessions.get(id)
+      node.noteAnswer(asked)
+      if (!record || record.principal !== principal) return MISSING
+      const { id: self } = await node.join()
+      if (own && record.owner !== self) return { moved: true }
+      const elsewhere = record.owner !== null && record.owner !== self
+      if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
+      if (this.draining) return { answer: unavailable('This process is shutting down.') }
+      if (elsewhere && (await node.settle())) continue
+      const action = this.#lifecycle.on(id, 'wanted')
+      const found = action === 'claim' ? await this.#claim(record, self, caller) : undefined
+      if (found) return found
+      await this.#lifecycle.settled(id)
+    }
+    return { answer: unavailable('The session could not be claimed.') }
+  }
+
+  /** A session that the app has just opened. Rejects when its record cannot be stored; then it does not exist. */
+  async create(session: NewSession, local: LocalApp): Promise<LiveSession> {
+    const { directory, settings, node } = this.#options
+    const { id: owner } = await node.join()
+    await directory.sessions.create({ ...session, owner, ttl: settings.ttl })
+    this.#lifecycle.on(session.id, 'opened')
+    const live = this.#newSession({ ...session, generation: 1, delivered: 0 }, local)
+    this.live.set(session.id, live)
+    await live.openTap()
+    return live
+  }
+
+  /** Nobody uses it: whoever needs it next claims it. */
+  async release(live: LiveSession): Promise<void> {
+    if (!this.#holds(live) || live.busy || live.listening) return
+    if (this.#lifecycle.on(live.id, 'idle') === 'release')
+      await this.#giveUp(live, () => this.#stop(live, true))
+  }
+
+  /** Stops the instance here; `tellApp` also frees the app's own session. */
+  async forget(live: LiveSession, tellApp: boolean): Promise<void> {
+    if (!this.#holds(live)) return
+    this.live.delete(live.id)
+    if (this.#lifecycle.on(live.id, 'lost') === 'stop') await this.#stop(live, tellApp)
+  }
+
+  /** Gives every session up in good order; listeners elsewhere follow to the next owner. */
+  async handOver(retry: number): Promise<void> {
+    await Promise.all(this.#lifecycle.ids().map((id) => this.#leave(id, retry)))
+  }
+
+  /** The same for those in which nothing runs at the moment: what comes next is for another node. */
+  async handOverQuiet(retry: number): Promise<void> {
+    const quiet = [...this.live.values()].filter((live) => !live.busy)
+    await Promise.all(quiet.map(({ id }) => this.#leave(id, retry)))
+  }
+
+  /** The lease was over and this node has another id: what nobody claimed meanwhile goes on, the rest stops. */
+  async reclaim(): Promise<void> {
+    const { directory, node } = this.#options
+    const { id: owner } = await node.join()
+    await Promise.all(
+      [...this.live.values()].map(async (live) => {
+        const claim = { owner, generation: live.generation, keep: true }
+        if (!(await directory.sessions.claim(live.id, claim))) await this.forget(live, true)
+      }),
+    )
+  }
+
+  #holds(live: LiveSession): boolean {
+    return this.live.get(live.id) === live
+  }
+
+  async #leave(id: string, retry: number): Promise<void> {
+    const live = this.live.get(id)
+    const action = this.#lifecycle.on(id, 'leave')
+    if (action === 'release' && live) await this.#giveUp(live, async () => live.moveAway(retry))
+    else await this.#lifecycle.settled(id)
+  }
+
+  /** The store first: when those who listen elsewhere hear of it, the session is to be had. */
+  async #giveUp(live: LiveSession, stop: () => Promise<void>): Promise<void> {
+    const { directory, settings } = this.#options
+    this.live.delete(live.id)
+    try {
+      await directory.sessions.release(live.id, live.generation)
+    } catch (error) {
+      const facts = { sessionId: live.id, error: errorText(error) }
+      settings.logger.warn(facts, 'a session could not be given up; it is free when this node has left')
+    } finally {
+      await stop()
+      this.#lifecycle.on(live.id, 'released')
+    }
+  }
+
+  async #stop(live: LiveSession, tellApp: boolean): Promise<void> {
+    if (live.closed) return
+    live.close()
+    if (!tellApp) return
+    await live.local.delete().catch((error: unknown) => {
+      const facts = { sessionId: live.id, error: errorText(error) }
+      this.#options.settings.logger.debug(facts, 'the app did not free its session')
+    })
+  }
+
+  /** Undefined: somebody else was quicker, or this node leaves: look again. */
+  async #claim(record: SessionRecord, owner: string, caller: AppRequest): Promise<Found | undefined> {
+    const { id, generation } = record
+    let live: LiveSession | undefined
+    try {
+      const claimed = await this.#options.directory.sessions.claim(id, { owner, generation })
+      live = claimed && (await this.#rehydrate(claimed, caller))
+    } catch (error) {
+      this.#lifecycle.on(id, 'lost')
+      if (error instanceof Refused) return { answer: error.answer }
+      throw error
+    }
+    if (!live) {
+      this.#lifecycle.on(id, 'lost')
+      return undefined
+    }
+    // Before anything else can happen: whoever hears that it is settled finds it.
+    this.live.set(id, live)
+    if (this.#lifecycle.on(id, 'won') === 'serve') return { live }
+    const given = live
+    await this.#giveUp(given, () => this.#stop(given, true))
+    return undefined
+  }
+
+  async #rehydrate(record: SessionRecord, caller: AppRequest): Promise<LiveSession> {
+    const { app, log, directory } = this.#options
+    let live: LiveSession | undefined
+    try {
+      const local = await openLocal(app, record, caller)
+      live = this.#newSession(record, local)
+      await restore(live, record.state)
+      await settleLostCalls(live, log)
+      return live
+    } catch (error) {
+      live?.close()
+      await directory.sessions.release(record.id, record.generation)
+      throw error
+    }
+  }
+
+  #newSession(record: NewSession & { generation: number; delivered: number }, local: LocalApp): LiveSession {
+    const { app, log, settings, directory, newTail, onUse } = this.#options
+    const { sessions } = directory
+    const { id } = record
+    const live: LiveSession = new LiveSession({
+      ...record,
+      app,
+      local,
+      log,
+      settings,
+      newTail,
+      readDelivered: async () => (await sessions.get(id))?.delivered ?? 0,
+      saveState: (state) => sessions.update(id, live.generation, state),
+      onUse: () => onUse(live),
+      onLost: () => void this.forget(live, true),
+      onTerminated: async () => {
+        await this.forget(live, false)
+        await sessions.terminate(id)
+        if (settings.sticky) await log.delete(id)
+      },
+      onQuiet: () => {
+        if (settings.idle > 0) return
+        this.release(live).catch((error: unknown) => {
+          settings.logger.warn({ sessionId: id, error: errorText(error) }, 'a session could not be released')
+        })
+      },
+    })
+    return live
+  }
+}
+
+export type NewSession = Pick<SessionRecord, 'id' | 'principal' | 'state'>

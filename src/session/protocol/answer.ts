@@ -1,0 +1,78 @@
+import { type AppResponse, type HeaderPairs, readBody } from '../../app/app.ts'
+import type { Tail } from '../streams/tail.ts'
+
+/** What the engine answers to one HTTP request: a whole body, the app's own body as it comes, or an event stream. */
+export type Answer = { readonly status: number; readonly headers: HeaderPairs } & (
+  | { readonly body: Uint8Array | string }
+  | { readonly response: AppResponse }
+  | { readonly tail: Tail }
+)
+
+/** A JSON-RPC error with a status, in the shape and with the codes that the SDK's own transport uses. */
+export function refuse(
+  status: number,
+  message: string,
+  { code = -32000, retryAfter }: RefuseOptions = {},
+): Answer {
+  const headers: [string, string][] = [['content-type', 'application/json']]
+  if (retryAfter !== undefined) headers.push(['retry-after', String(retryAfter)])
+  return { status, headers, body: JSON.stringify({ jsonrpc: '2.0', error: { code, message }, id: null }) }
+}
+
+interface RefuseOptions {
+  readonly code?: number
+  /** Seconds. */
+  readonly retryAfter?: number
+}
+
+/** The same answer with the headers that let a browser's page read it (CORS), as the app gave them to this caller. */
+export function withCors<T extends Answer>(answer: T, appHeaders: HeaderPairs): T {
+  const cors = appHeaders.filter(([name]) => name.startsWith('access-control-') || name === 'vary')
+  return { ...answer, headers: [...answer.headers, ...cors] }
+}
+
+/** The same for a session that is unknown, expired, terminated or somebody else's: nobody learns which. */
+export function sessionNotFound(): Answer {
+  return refuse(404, 'Session not found', { code: -32001 })
+}
+
+export function unavailable(what: string): Answer {
+  return refuse(503, `${what} The session store is not available; try again.`, { retryAfter: 1 })
+}
+
+/** The app's response as it is. */
+export function relay(response: AppResponse): Answer {
+  return { status: response.status, headers: response.headers, response }
+}
+
+/** The app's response, read to its end, under the session id that the client knows. */
+export async function relayWhole(
+  response: AppResponse,
+  sessionId: string,
+): Promise<Answer & { body: Buffer }> {
+  const body = await readBody(response)
+  return { status: response.status, headers: clientHeaders(response.headers, sessionId), body }
+}
+
+const PER_MESSAGE = new Set(['content-length', 'transfer-encoding', 'connection', 'keep-alive', 'date'])
+
+/** The app's headers, CORS and all, fit for a body that we write ourselves. */
+export function clientHeaders(headers: HeaderPairs, sessionId: string): HeaderPairs {
+  return headers
+    .filter(([name]) => !PER_MESSAGE.has(name))
+    .map(([name, value]) => [name, name === 'mcp-session-id' ? sessionId : value] as const)
+}
+
+/** Headers of an event stream that we serve: those of the app's answer to this caller, with our own content. */
+export function streamHeaders(headers: HeaderPairs, sessionId: string): HeaderPairs {
+  const kept = clientHeaders(headers, sessionId).filter(([name]) => !SET_BY_US.has(name))
+  return [...kept, ...STREAM_HEADERS, ['mcp-session-id', sessionId]]
+}
+
+const STREAM_HEADERS: HeaderPairs = [
+  ['content-type', 'text/event-stream'],
+  ['cache-control', 'no-cache, no-transform'],
+  ['x-accel-buffering', 'no'],
+]
+
+const SET_BY_US = new Set([...STREAM_HEADERS.map(([name]) => name), 'mcp-session-id'])

@@ -1,0 +1,88 @@
+import { delay } from '../../clock.ts'
+import type { EventLog, NewEvent } from '../../store/store.ts'
+
+export interface BacklogOptions {
+  readonly sessionId: string
+  readonly log: EventLog
+  /** The last position that is known to be stored in a stream; 0 when none is. */
+  readonly lastOf: (streamId: string) => number
+  /** Stores and shows them; rejects when the store does. */
+  readonly store: (events: readonly NewEvent[]) => Promise<void>
+  /** Is it worth trying again after this error? */
+  readonly isPassing: (error: unknown) => boolean
+  readonly onGivenUp: (streamId: string, events: number, error: unknown) => void
+}
+
+/** Events of one stream that may wait for the store. */
+const MAX_EVENTS = 1000
+/** Waits between tries, in ms: 100, 200, 400 … 2,000; at the most this many tries, about ten minutes. */
+const MAX_TRIES = 300
+
+/**
+ * Events that could not be stored and whose client is served by another node: that node reads them from the log and
+ * nowhere else, so they are kept here, in order, until the store is back.
+ */
+export class Backlog {
+  readonly #options: BacklogOptions
+  readonly #waiting = new Map<string, NewEvent[]>()
+  #closed = false
+
+  constructor(options: BacklogOptions) {
+    this.#options = options
+  }
+
+  has(streamId: string): boolean {
+    return this.#waiting.has(streamId)
+  }
+
+  /** Events of one stream, which come after everything that waits in it already. */
+  add(events: readonly NewEvent[], error: unknown): void {
+    const { streamId } = events[0]!
+    const waiting = this.#waiting.get(streamId)
+    if (!waiting) {
+      this.#waiting.set(streamId, [...events])
+      void this.#retry(streamId)
+    } else if (waiting.length + events.length <= MAX_EVENTS) {
+      waiting.push(...events)
+    } else {
+      this.#options.onGivenUp(streamId, events.length, error)
+    }
+  }
+
+  close(): void {
+    this.#closed = true
+  }
+
+  async #retry(streamId: string): Promise<void> {
+    const { isPassing, onGivenUp } = this.#options
+    const waiting = this.#waiting.get(streamId)!
+    let error: unknown
+    for (let attempt = 0; attempt < MAX_TRIES && waiting.length > 0 && !this.#closed; attempt += 1) {
+      await delay(Math.min(100 * 2 ** attempt, 2000))
+      try {
+        await this.#skipStored(streamId, waiting)
+        const events = [...waiting]
+        if (events.length > 0) await this.#options.store(events)
+        waiting.splice(0, events.length)
+      } catch (reason) {
+        error = reason
+        if (!isPassing(reason)) break
+      }
+    }
+    this.#waiting.delete(streamId)
+    if (waiting.length > 0) onGivenUp(streamId, waiting.length, error)
+  }
+
+  /** A store that did not answer in time may have stored them all the same. This owner is the stream's only writer. */
+  async #skipStored(streamId: string, waiting: NewEvent[]): Promise<void> {
+    const { log, sessionId, lastOf } = this.#options
+    const page = await log.read({ sessionId, streamId, after: lastOf(streamId), limit: waiting.length })
+    let stored = 0
+    while (stored < page.events.length && same(page.events[stored]!, waiting[stored]!)) stored += 1
+    waiting.splice(0, stored)
+  }
+}
+
+function same(stored: NewEvent, waiting: NewEvent): boolean {
+  return stored.kind === waiting.kind && stored.payload === waiting.payload
+}

@@ -1,0 +1,214 @@
+import { errorText, isPersistError } from '../../errors.ts'
+import type { Logger } from '../../logger.ts'
+import type { EventKind, EventLog, NewEvent } from '../../store/store.ts'
+import { errorResponse, isResponse, parseMessage } from '../protocol/json-rpc.ts'
+import { Backlog } from './backlog.ts'
+import type { Listener } from './subscriber.ts'
+import { isLast, type Update } from './tail.ts'
+
+// Milliseconds that the record of a call waits for the first message.
+const OPEN_DELAY = 2
+
+export interface SessionLogOptions {
+  readonly log: EventLog
+  readonly sessionId: string
+  /** Undefined: appends are not fenced, because the session has no record in the store. */
+  readonly generation: number | undefined
+  /** Milliseconds. */
+  readonly ttl: number
+  readonly limit: number
+  readonly onStoreError: 'deliver' | 'fail'
+  readonly logger: Logger
+  /** Another node owns the session now, or it is gone. */
+  readonly onLost: () => void
+}
+
+/**
+ * What the owner writes: each event is appended, and shown to the listeners when it is stored and not before. The owner is
+ * the only writer of its generation and the store settles appends in the order of the calls, so that what is pushed
+ * to a listener is in position order and `before` is exact.
+ */
+export class SessionLog {
+  readonly #options: SessionLogOptions
+  readonly #listeners = new Map<string, Set<Listener>>()
+  /** The last position written in each stream that is being written. */
+  readonly #last = new Map<string, number>()
+  readonly #held = new Map<string, { readonly event: NewEvent; readonly timer: NodeJS.Timeout }>()
+  readonly #backlog: Backlog
+  #epoch: string | undefined
+  /** The append that was made last. */
+  #latest: Promise<unknown> = Promise.resolve()
+  #pending = 0
+
+  constructor(options: SessionLogOptions) {
+    this.#options = options
+    const { sessionId, log, logger } = options
+    this.#backlog = new Backlog({
+      sessionId,
+      log,
+      lastOf: (streamId) => this.#last.get(streamId) ?? 0,
+      store: (events) => this.#store(events, true),
+      isPassing: (error) => !isLost(error),
+      onGivenUp: (streamId, events, error) =>
+        logger.error(
+          { sessionId, streamId, events, error: errorText(error) },
+          'events are lost: they could not be stored',
+        ),
+    })
+  }
+
+  /** Appends that the store has not settled yet: whoever produces them may want to wait. */
+  get pending(): number {
+    return this.#pending
+  }
+
+  /** A stream that begins now, so that its first event is known to be the first. */
+  begin(streamId: string): void {
+    this.#last.set(streamId, 0)
+  }
+
+  forget(streamId: string): void {
+    this.#last.delete(streamId)
+  }
+
+  /**
+   * The record that a call begins. It waits a moment for the call's first message, to be stored in one step with it: a
+   * quick call costs one step, and nothing of it is shown before it is stored.
+   */
+  open(streamId: string, payload: string): void {
+    const timer = setTimeout(() => void this.#release(streamId), OPEN_DELAY)
+    this.#held.set(streamId, { event: { streamId, kind: 'open', payload }, timer })
+  }
+
+  /**
+   * The record of a call of which nothing else is stored yet, for a listener that comes after it. Undefined: it could
+   * not be stored.
+   */
+  opened(streamId: string): Update | undefined {
+    const position = this.#last.get(streamId)
+    if (!position || this.#epoch === undefined) return undefined
+    const event = { streamId, kind: 'open', payload: '', position } as const
+    return { streamId, before: 0, events: [event], epoch: this.#epoch }
+  }
+
+  /** Never rejects: what cannot be stored is dealt with here, as `onStoreError` says. False: it was not stored. */
+  append(streamId: string, kind: EventKind, payload = '', touch = true): Promise<boolean> {
+    const event = { streamId, kind, payload }
+    const held = this.#take(streamId)
+    return this.#append(held ? [held, event] : [event], touch)
+  }
+
+  /** Stores the records that still wait; nothing is tried again from now on. */
+  async close(): Promise<void> {
+    this.#backlog.close()
+    await Promise.all([...this.#held.keys()].map((streamId) => this.#release(streamId)))
+  }
+
+  attach(listener: Listener): void {
+    const listeners = this.#listeners.get(listener.streamId) ?? new Set()
+    this.#listeners.set(listener.streamId, listeners.add(listener))
+  }
+
+  detach(listener: Listener): void {
+    const listeners = this.#listeners.get(listener.streamId)
+    listeners?.delete(listener)
+    if (listeners?.size === 0) this.#listeners.delete(listener.streamId)
+  }
+
+  listeners(streamId: string): readonly Listener[] {
+    return [...(this.#listeners.get(streamId) ?? [])]
+  }
+
+  allListeners(): readonly Listener[] {
+    return [...this.#listeners.values()].flatMap((listeners) => [...listeners])
+  }
+
+  /** The app asks the clients of a stream to come again, after what it has said until now. */
+  async cut(streamId: string, retry: number | undefined): Promise<void> {
+    await this.#release(streamId)
+    await this.#latest.catch(() => {})
+    for (const listener of this.listeners(streamId)) listener.cut(retry)
+  }
+
+  get followed(): boolean {
+    return this.#listeners.size > 0
+  }
+
+  async #release(streamId: string): Promise<void> {
+    const held = this.#take(streamId)
+    if (held) await this.#append([held], true)
+  }
+
+  #take(streamId: string): NewEvent | undefined {
+    const held = this.#held.get(streamId)
+    if (!held) return undefined
+    clearTimeout(held.timer)
+    this.#held.delete(streamId)
+    return held.event
+  }
+
+  /** `events` are of one stream. */
+  async #append(events: readonly NewEvent[], touch: boolean): Promise<boolean> {
+    const { streamId } = events[0]!
+    this.#pending += 1
+    try {
+      if (this.#backlog.has(streamId)) this.#backlog.add(events, undefined)
+      else await this.#store(events, touch)
+      return true
+    } catch (error) {
+      this.#failed(streamId, events, error)
+      return false
+    } finally {
+      this.#pending -= 1
+    }
+  }
+
+  async #store(events: readonly NewEvent[], touch: boolean): Promise<void> {
+    const { log, sessionId, generation, ttl, limit } = this.#options
+    const { streamId } = events[0]!
+    const fence = generation === undefined ? {} : { generation }
+    const appending = log.append({ sessionId, events, ttl, limit, touch, ...fence })
+    this.#latest = appending
+    const { positions, epoch } = await appending
+    this.#epoch = epoch
+    const before = this.#last.get(streamId)
+    const stored = events.map((event, i) => ({ ...event, position: positions[i]! }))
+    const update: Update = { streamId, before, events: stored, epoch }
+    if (isLast(update)) this.#last.delete(streamId)
+    else this.#last.set(streamId, positions.at(-1)!)
+    for (const listener of this.listeners(streamId)) listener.push(update)
+  }
+
+  #failed(streamId: string, events: readonly NewEvent[], error: unknown): void {
+    const { sessionId, logger, onStoreError, onLost } = this.#options
+    if (isLost(error)) {
+      const facts = { sessionId, error: errorText(error) }
+      logger.warn(facts, 'an event was refused: this node does not own the session')
+      onLost()
+      return
+    }
+    const facts = { operation: 'append', sessionId, streamId, error: errorText(error) }
+    logger.error(facts, 'an event could not be stored')
+    const listeners = this.listeners(streamId)
+    if (listeners.some((listener) => listener.remote)) this.#backlog.add(events, error)
+    for (const { kind, payload } of events) {
+      const shown = onStoreError === 'fail' ? asFailure(payload, errorText(error)) : payload
+      for (const listener of listeners) {
+        if (kind === 'final' || kind === 'message') listener.pushUnstored(shown, kind === 'final')
+        else if (kind === 'end') listener.close()
+        else listener.opened()
+      }
+    }
+  }
+}
+
+function isLost(error: unknown): boolean {
+  return isPersistError(error, 'FENCED') || isPersistError(error, 'SESSION_GONE')
+}
+
+/** With `onStoreError: 'fail'` an answer that is not safe in the store becomes an error; other messages stay. */
+function asFailure(payload: string, reason: string): string {
+  const message = parseMessage(payload)
+  if (!message || !isResponse(message)) return payload
+  return errorResponse(message.id, -32603, `The answer could not be stored and is withheld: ${reason}`)
+}

@@ -1,0 +1,30 @@
+import { PersistError } from '../../errors.ts'
+
+export function gone(sessionId: string): PersistError {
+  return new PersistError(
+    'SESSION_GONE',
+    `Session ${sessionId} does not exist, has expired or was terminated.`,
+  )
+}
+
+export function terminated(sessionId: string): PersistError {
+  return new PersistError('SESSION_GONE', `Session ${sessionId} was terminated and cannot be opened again.`)
+}
+
+export function taken(sessionId: string): PersistError {
+  return new PersistError(
+    'INVALID_ARGUMENT',
+    `There is a session ${sessionId} already; session ids must be unique.`,
+  )
+}
+
+export function fenced(sessionId: string, ours: number, current: number): PersistError {
+  return new PersistError(
+    'FENCED',
+    `Session ${sessionId} is in generation ${current}; an append of generation ${ours} was refused.`,
+  )
+}
+
+export function taskExists(id: string): PersistError {
+  return new PersistError('INVALID_ARGUMENT', `There is a task ${id} already; task ids must be unique.`)
+}
