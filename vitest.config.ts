@@ -1,12 +1,31 @@
 import { defineConfig } from 'vitest/config'
 
+/** Tests by what they cost. What is in none of these needs no server, and is a unit test. */
+const STORES = under('contract', 'sqlite', 'redis', 'postgres', 'cli', 'upgrade')
+const SYSTEM = under('cluster', 'e2e', 'conformance', 'soak')
+/** `npm run bench:trial`, in a step of its own. */
+const BENCHMARKS = under('benchmarks')
+
+const BUILD = 'test/support/build.ts'
+const SERVICES = 'test/support/services.ts'
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    globalSetup: ['test/support/global-setup.ts'],
     // Many tests wait for leases and processes; one worker more than cores keeps the cores busy.
     maxWorkers: 3,
-    testTimeout: 30_000,
-    hookTimeout: 120_000,
+    projects: [
+      project('unit', under('*'), [BUILD], [...STORES, ...SYSTEM, ...BENCHMARKS]),
+      project('stores', STORES, [BUILD, SERVICES]),
+      project('system', SYSTEM, [BUILD, SERVICES]),
+      project('benchmarks', BENCHMARKS, [BUILD]),
+    ],
   },
 })
+
+function under(...folders: readonly string[]): string[] {
+  return folders.map((folder) => (folder === '*' ? 'test/**/*.test.ts' : `test/${folder}/**/*.test.ts`))
+}
+
+function project(name: string, include: string[], globalSetup: string[], exclude: string[] = []) {
+  return { test: { name, include, exclude, globalSetup, testTimeout: 30_000, hookTimeout: 120_000 } }
+}

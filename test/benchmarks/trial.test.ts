@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { test } from 'vitest'
 
 const run = promisify(execFile)
-const folder = fileURLToPath(new URL('../benchmarks/', import.meta.url))
+const folder = fileURLToPath(new URL('../../benchmarks/', import.meta.url))
 
 /** A row of figures begins with what it names; how many there are, and what they look like. */
 const PROGRAMS: Record<string, { args: string[]; rows: RegExp; count: number }> = {
