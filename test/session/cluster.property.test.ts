@@ -13,7 +13,7 @@ import { LEASE, SimulatedNode } from './simulated-node.ts'
  *   - what a client receives of a stream comes in order, each event once, across all its reconnections;
  *   - each stream ends once in the log.
  */
-const SEEDS = Number(process.env.SEEDS ? ?? 150)
+const SEEDS = Number(process.env.SEEDS ?? 150)
 /** The first one, to look at one that failed. */
 const FIRST = Number(process.env.FIRST_SEED ?? 1)
 
