@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { PersistError } from '../errors.ts'
-import type { LogPage, Store, Transfer } from '../store/store.ts'
+import type { LogPage, Transfer } from '../store/port.ts'
+import type { Store } from '../store/store.ts'
 import { interrupted, stopped } from './interrupt.ts'
 
 export interface CopyResult {

@@ -1,5 +1,5 @@
 import type { Cursor } from './event-id.ts'
-import type { EventLog, GapReason, StoredEvent } from './store.ts'
+import type { EventLog, GapReason, StoredEvent } from './port.ts'
 
 const FIRST_PAGE = 32
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { MAILBOX_LIMIT, nodeChannel, type Store } from '../store/store.ts'
+import { MAILBOX_LIMIT, nodeChannel } from '../store/port.ts'
+import type { Store } from '../store/store.ts'
 import type { Suite } from './suite.ts'
 import { eventually, range, rejectsWith, startNode, turn } from './support.ts'
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import type { GapReason, Store } from '../store/store.ts'
+import type { GapReason } from '../store/port.ts'
+import type { Store } from '../store/store.ts'
 import type { Suite } from './suite.ts'
 import { append, eventually, message, range, readAll, session } from './support.ts'
 

@@ -4,10 +4,10 @@ import {
   type Append,
   nodeChannel,
   type SessionState,
-  type Store,
   type StoredEvent,
   type Subscription,
-} from '../store/store.ts'
+} from '../store/port.ts'
+import type { Store } from '../store/store.ts'
 
 export const MINUTE = 60_000
 

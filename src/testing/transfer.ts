@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import type { LogPage, Store, Transfer } from '../store/store.ts'
+import type { LogPage, Transfer } from '../store/port.ts'
+import type { Store } from '../store/store.ts'
 import type { Suite } from './suite.ts'
 import {
   append,

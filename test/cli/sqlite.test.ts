@@ -4,8 +4,8 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { expect, test } from 'vitest'
+import { nodeChannel } from '../../src/store/port.ts'
 import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
-import { nodeChannel } from '../../src/store/store.ts'
 import { eventually } from '../../src/testing/support.ts'
 import {
   assertClean,

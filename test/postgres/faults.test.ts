@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
+import type { Appended, StoredEvent } from '../../src/store/port.ts'
 import { PostgresEventStore } from '../../src/store/postgres/postgres-store.ts'
-import type { Appended, StoredEvent } from '../../src/store/store.ts'
 import { type PostgresService, startPostgres } from '../support/services/postgres.ts'
 import { until, within } from '../support/wait.ts'
 import { admin, newSchema, openStore, quiet } from './support.ts'

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
+import { nodeChannel } from '../../src/store/port.ts'
 import { PostgresEventStore } from '../../src/store/postgres/postgres-store.ts'
-import { nodeChannel } from '../../src/store/store.ts'
 import { storeContract } from '../../src/testing.ts'
 import { type PgBouncerService, startPgBouncer } from '../support/services/pgbouncer.ts'
 import { until } from '../support/wait.ts'

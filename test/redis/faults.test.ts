@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
+import { nodeChannel } from '../../src/store/port.ts'
 import { RedisEventStore, type RedisEventStoreOptions } from '../../src/store/redis/redis-store.ts'
-import { nodeChannel } from '../../src/store/store.ts'
 import { type RedisService, startRedis } from '../support/services/redis.ts'
 
 let server: RedisService

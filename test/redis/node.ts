@@ -1,5 +1,5 @@
+import { nodeChannel } from '../../src/store/port.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
-import { nodeChannel } from '../../src/store/store.ts'
 
 // A process that is a node and nothing else, until it is killed.
 const [, , url, keyPrefix, id] = process.argv as string[] as [string, string, string, string, string]

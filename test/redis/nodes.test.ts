@@ -4,8 +4,8 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { afterEach, inject, test } from 'vitest'
+import { nodeChannel } from '../../src/store/port.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
-import { nodeChannel } from '../../src/store/store.ts'
 
 const url = inject('redisUrl')
 const children: ChildProcess[] = []

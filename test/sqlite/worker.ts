@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { writeSync } from 'node:fs'
+import { nodeChannel } from '../../src/store/port.ts'
 import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
-import { nodeChannel } from '../../src/store/store.ts'
 
 const [task, path, name = '', option = ''] = process.argv.slice(2) as [string, string, string?, string?]
 

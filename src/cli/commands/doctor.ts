@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { errorText, maskUrl } from '../../errors.ts'
 import { openStore } from '../../store/open-store.ts'
-import type { StoreHealth } from '../../store/store.ts'
+import type { StoreHealth } from '../../store/port.ts'
 import { facts, paint, print } from '../output.ts'
 import { assertExists, storeUrl, URL_HELP } from '../store-url.ts'
 import { closing } from '../with-store.ts'

@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { PersistError } from '../../errors.ts'
-import type { Page, Store, StoredEvent } from '../../store/store.ts'
+import type { Page, StoredEvent } from '../../store/port.ts'
+import type { Store } from '../../store/store.ts'
 import { pause, stopped } from '../interrupt.ts'
 import { print, printable, printLine, table } from '../output.ts'
 import { storeUrl, URL_HELP } from '../store-url.ts'

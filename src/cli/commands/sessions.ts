@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { PersistError } from '../../errors.ts'
-import type { SessionRecord } from '../../store/store.ts'
+import type { SessionRecord } from '../../store/port.ts'
 import { facts, print, table, time } from '../output.ts'
 import { storeUrl, URL_HELP } from '../store-url.ts'
 import { READ_ONLY, withStore } from '../with-store.ts'

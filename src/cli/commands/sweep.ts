@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import type { Store, SweepResult } from '../../store/store.ts'
+import type { SweepResult } from '../../store/port.ts'
+import type { Store } from '../../store/store.ts'
 import { interrupted, stopped } from '../interrupt.ts'
 import { count, print } from '../output.ts'
 import { Progress } from '../progress.ts'

@@ -1,6 +1,6 @@
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
-import { type Bus, type NodeTable, nodeChannel, type Subscription } from '../../store/store.ts'
+import { type Bus, type NodeTable, nodeChannel, type Subscription } from '../../store/port.ts'
 import type { Identity } from '../ownership/membership.ts'
 import type { Letter } from './letters.ts'
 import { Opener, Sealer } from './sealing.ts'

@@ -1,7 +1,7 @@
 import { type AppRequest, type HeaderPairs, isEventStream } from '../../app/app.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import type { EventLog } from '../../store/store.ts'
+import type { EventLog } from '../../store/port.ts'
 import type { StreamRef } from '../cluster/letters.ts'
 import { relayWhole, streamHeaders } from '../protocol/answer.ts'
 import { type Message, parseMessage, type Request } from '../protocol/json-rpc.ts'

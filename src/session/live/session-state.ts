@@ -1,4 +1,4 @@
-import type { SessionState } from '../../store/store.ts'
+import type { SessionState } from '../../store/port.ts'
 import type { Request } from '../protocol/json-rpc.ts'
 
 /**

@@ -1,6 +1,6 @@
 import type { HeaderPairs } from '../../app/app.ts'
 import { delay } from '../../clock.ts'
-import type { EventLog } from '../../store/store.ts'
+import type { EventLog } from '../../store/port.ts'
 import type { StreamRef } from '../cluster/letters.ts'
 import { RemoteTail } from '../streams/remote-subscriber.ts'
 import type { SessionLog } from '../streams/session-log.ts'

@@ -1,7 +1,7 @@
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import type { SessionTable, SessionTouch } from '../../store/store.ts'
+import type { SessionTable, SessionTouch } from '../../store/port.ts'
 import type { LiveSession } from '../live/live-session.ts'
 
 export interface HousekeepingOptions {

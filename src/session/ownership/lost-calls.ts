@@ -1,4 +1,4 @@
-import type { EventLog } from '../../store/store.ts'
+import type { EventLog } from '../../store/port.ts'
 import { type LocalApp, readMessages } from '../live/local-app.ts'
 import {
   errorResponse,

@@ -2,7 +2,7 @@ import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText, PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
-import type { NodeTable } from '../../store/store.ts'
+import type { NodeTable } from '../../store/port.ts'
 
 export interface Identity {
   readonly id: string

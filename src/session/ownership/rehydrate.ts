@@ -1,5 +1,5 @@
 import { type App, type AppRequest, header } from '../../app/app.ts'
-import type { EventLog, SessionRecord, SessionState } from '../../store/store.ts'
+import type { EventLog, SessionRecord, SessionState } from '../../store/port.ts'
 import type { LiveSession } from '../live/live-session.ts'
 import { LocalApp, ownPost, readMessages } from '../live/local-app.ts'
 import { stateRequests } from '../live/session-state.ts'

@@ -1,5 +1,5 @@
 import { delay } from '../../clock.ts'
-import type { EventLog, NewEvent } from '../../store/store.ts'
+import type { EventLog, NewEvent } from '../../store/port.ts'
 
 export interface BacklogOptions {
   readonly sessionId: string

@@ -1,6 +1,6 @@
 import { errorText, isPersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
-import type { EventKind, EventLog, NewEvent } from '../../store/store.ts'
+import type { EventKind, EventLog, NewEvent } from '../../store/port.ts'
 import { errorResponse, isResponse, parseMessage } from '../protocol/json-rpc.ts'
 import { Backlog } from './backlog.ts'
 import type { Listener } from './subscriber.ts'

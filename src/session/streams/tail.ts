@@ -2,8 +2,8 @@ import { delay } from '../../clock.ts'
 import { isPersistError } from '../../errors.ts'
 import { KEEP_ALIVE_FRAME, messageFrame, primingFrame, retryFrame, type Sink } from '../../sse.ts'
 import { formatEventId } from '../../store/event-id.ts'
+import type { EventLog, GapReason, StoredEvent } from '../../store/port.ts'
 import { replay } from '../../store/replay.ts'
-import type { EventLog, GapReason, StoredEvent } from '../../store/store.ts'
 import type { Listener } from './subscriber.ts'
 
 /** Events just stored in one stream; `before` is the stream's position before them, undefined when nobody knows. */

@@ -1,17 +1,39 @@
 import { PersistError } from '../../errors.ts'
-import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../store.ts'
+import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
 import type { MemoryNodes } from './memory-nodes.ts'
 
 type OnWake = (text: string | undefined) => void
+type OnMessage = (message: Uint8Array | undefined) => void
 
 export class MemoryBus implements Bus {
   readonly #channels = new Map<string, Set<OnWake>>()
+  readonly #receivers = new Map<string, Set<OnMessage>>()
   readonly #nodes: MemoryNodes
   readonly #assertOpen: () => void
 
   constructor(nodes: MemoryNodes, assertOpen: () => void) {
     this.#nodes = nodes
     this.#assertOpen = assertOpen
+  }
+
+  async send(nodeId: string, message: Uint8Array): Promise<boolean> {
+    this.#assertOpen()
+    if (!this.#nodes.live(nodeId)) return false
+    // As across processes: a receiver never runs inside the call that told it.
+    for (const onMessage of this.#receivers.get(nodeId) ?? []) queueMicrotask(() => onMessage(message))
+    return true
+  }
+
+  async receive(nodeId: string, onMessage: OnMessage): Promise<Subscription> {
+    this.#assertOpen()
+    const receivers = this.#receivers.get(nodeId) ?? new Set()
+    this.#receivers.set(nodeId, receivers.add(onMessage))
+    return {
+      close: async () => {
+        receivers.delete(onMessage)
+        if (receivers.size === 0) this.#receivers.delete(nodeId)
+      },
+    }
   }
 
   async post(nodeId: string, letter: Uint8Array): Promise<boolean> {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
+import type { Append, Appended, EventLog, NewEvent, OpenStream, Page, StoredEvent } from '../port.ts'
 import { fenced, gone } from '../shared/refusals.ts'
-import type { Append, Appended, EventLog, Page, StoredEvent } from '../store.ts'
 
 export interface MemoryLogRow {
   epoch: string
@@ -11,6 +11,7 @@ export interface MemoryLogRow {
   generation: number
   expiresAt: number
   events: (StoredEvent & { expiresAt: number })[]
+  open: Map<string, OpenStream>
 }
 
 /** One array per session. A method runs to its end in one turn of the event loop: that makes it atomic. */
@@ -24,7 +25,15 @@ export class MemoryLog implements EventLog {
     this.#assertOpen = assertOpen
   }
 
-  async append({ sessionId, events, generation, ttl, touch = true, limit }: Append): Promise<Appended> {
+  async append({
+    sessionId,
+    events,
+    generation,
+    ttl,
+    touch = true,
+    limit,
+    beyond = 0,
+  }: Append): Promise<Appended> {
     this.#assertOpen()
     const now = this.#clock.now()
     let log = this.live(sessionId)
@@ -34,10 +43,12 @@ export class MemoryLog implements EventLog {
     }
     log ??= this.begin(sessionId, 0, ttl)
     const positions: number[] = []
+    log.last = Math.max(log.last, beyond)
     for (const event of events) {
       log.last += 1
       positions.push(log.last)
       log.events.push({ ...event, position: log.last, expiresAt: now + ttl })
+      noteOpen(log.open, event)
     }
     if (touch) log.expiresAt = Math.max(log.expiresAt, now + ttl)
     if (limit !== undefined && log.events.length > limit * 1.1) this.#drop(log, log.events.length - limit)
@@ -47,7 +58,16 @@ export class MemoryLog implements EventLog {
   async read(query: { sessionId: string; streamId?: string; after: number; limit: number }): Promise<Page> {
     this.#assertOpen()
     const log = this.live(query.sessionId)
-    if (!log) return { events: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0 }
+    if (!log)
+      return {
+        events: [],
+        more: false,
+        epoch: undefined,
+        floor: 0,
+        last: 0,
+        corrupt: 0,
+        scanned: query.after,
+      }
     const now = this.#clock.now()
     const expired = log.events.findIndex((event) => event.expiresAt > now)
     this.#drop(log, expired === -1 ? log.events.length : expired)
@@ -57,7 +77,9 @@ export class MemoryLog implements EventLog {
     )
     const events = found.slice(0, query.limit).map(({ expiresAt: _expiresAt, ...event }) => event)
     const { epoch, floor, last } = log
-    return { events, more: found.length > events.length, epoch, floor, last, corrupt: 0 }
+    const more = found.length > events.length
+    const scanned = more ? events.at(-1)!.position : Math.max(last, query.after)
+    return { events, more, epoch, floor, last, corrupt: 0, scanned }
   }
 
   async delete(sessionId: string): Promise<void> {
@@ -67,14 +89,22 @@ export class MemoryLog implements EventLog {
 
   begin(sessionId: string, generation: number, ttl: number): MemoryLogRow {
     const epoch = randomBytes(4).toString('hex')
-    const log = { epoch, last: 0, floor: 0, generation, expiresAt: this.#clock.now() + ttl, events: [] }
+    const expiresAt = this.#clock.now() + ttl
+    const log = { epoch, last: 0, floor: 0, generation, expiresAt, events: [], open: new Map() }
     this.#logs.set(sessionId, log)
     return log
   }
 
+  /** The log goes on in another generation, beyond every position that may have been given out and lost. */
   fence(sessionId: string, generation: number): void {
     const log = this.live(sessionId)
-    if (log) log.generation = generation
+    if (!log) return
+    log.generation = generation
+    log.last = Math.max(log.last, Math.floor(this.#clock.now() * 1000))
+  }
+
+  open(sessionId: string): readonly OpenStream[] {
+    return [...(this.live(sessionId)?.open.values() ?? [])]
   }
 
   extend(sessionId: string, ttl: number): void {
@@ -129,4 +159,9 @@ export class MemoryLog implements EventLog {
     log.floor = log.events[count - 1]!.position
     log.events.splice(0, count)
   }
+}
+
+function noteOpen(open: Map<string, OpenStream>, { streamId, kind, payload }: NewEvent): void {
+  if (kind === 'open') open.set(streamId, { streamId, payload, runs: (open.get(streamId)?.runs ?? 0) + 1 })
+  else if (kind === 'final' || kind === 'end') open.delete(streamId)
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import type { NodeRecord, NodeTable } from '../store.ts'
+import type { NodeRecord, NodeTable } from '../port.ts'
 
 interface Node extends NodeRecord {
   leaseUntil: number
@@ -37,7 +37,7 @@ export class MemoryNodes implements NodeTable {
   async get(id: string): Promise<NodeRecord | undefined> {
     this.#assertOpen()
     const node = this.live(id)
-    return node && { id: node.id, publicKey: node.publicKey }
+    return node && { id: node.id, publicKey: node.publicKey, profile: node.profile }
   }
 
   live(id: string): Node | undefined {

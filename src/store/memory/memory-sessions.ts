@@ -1,5 +1,4 @@
 import type { Clock } from '../../clock.ts'
-import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
@@ -7,7 +6,9 @@ import type {
   SessionState,
   SessionTable,
   SessionTouch,
-} from '../store.ts'
+} from '../port.ts'
+import { nextGeneration } from '../shared/generation.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import type { MemoryLog } from './memory-log.ts'
 import type { MemoryNodes } from './memory-nodes.ts'
 
@@ -58,8 +59,10 @@ export class MemorySessions implements SessionTable {
       throw taken(given.id)
     }
     const times = { createdAt: now, lastUsedAt: now, ttl, tombstoneUntil: 0 }
-    this.#rows.set(given.id, { ...given, ...times, generation: 1, delivered: 0, terminated: false })
-    this.#log.begin(given.id, 1, ttl)
+    const generation = nextGeneration(0)
+    this.#rows.set(given.id, { ...given, ...times, generation, delivered: 0, terminated: false })
+    this.#log.begin(given.id, generation, ttl)
+    return generation
   }
 
   async get(id: string): Promise<SessionRecord | undefined> {
@@ -74,8 +77,11 @@ export class MemorySessions implements SessionTable {
     if (!row || row.generation !== generation) return undefined
     if (row.owner !== null && row.owner !== owner && this.#nodes.live(row.owner)) return undefined
     row.owner = owner
-    if (!keep) this.#log.fence(id, ++row.generation)
-    return this.#record(row)
+    if (!keep) {
+      row.generation = nextGeneration(generation)
+      this.#log.fence(id, row.generation)
+    }
+    return { ...this.#record(row), open: this.#log.open(id) }
   }
 
   async release(id: string, generation: number): Promise<boolean> {
@@ -94,15 +100,19 @@ export class MemorySessions implements SessionTable {
     return true
   }
 
-  async touch(touches: readonly SessionTouch[]): Promise<void> {
+  async touch(touches: readonly SessionTouch[]): Promise<readonly string[]> {
     this.#assertOpen()
-    for (const { id, ttl, delivered } of touches) {
+    const lost: string[] = []
+    for (const { id, ttl, delivered = 0, generation } of touches) {
       const row = this.#live(id)
+      if (generation !== undefined && row?.generation !== generation) lost.push(id)
       if (!row) continue
+      row.delivered = Math.max(row.delivered, delivered)
+      if (ttl === undefined) continue
       row.lastUsedAt = this.#clock.now()
-      row.delivered = Math.max(row.delivered, delivered ?? 0)
       this.#log.extend(id, ttl)
     }
+    return lost
   }
 
   async terminate(id: string): Promise<boolean> {

@@ -1,4 +1,4 @@
-import type { LogPage, Transfer } from '../store.ts'
+import type { LogPage, Transfer } from '../port.ts'
 import type { MemoryLog } from './memory-log.ts'
 import type { MemorySessions } from './memory-sessions.ts'
 

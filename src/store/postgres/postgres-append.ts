@@ -1,4 +1,4 @@
-import type { Append, EventKind } from '../store.ts'
+import type { Append, EventKind } from '../port.ts'
 import type { PostgresQuery } from './postgres-driver.ts'
 import { boundedMs } from './postgres-schema.ts'
 import { encodeText, packScalars, packTexts, unpacked } from './postgres-text.ts'

@@ -1,6 +1,6 @@
 import { PersistError } from '../../errors.ts'
+import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
 import { Group, type Outcome } from '../shared/group-commit.ts'
-import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../store.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { sql } from './postgres-kysely.ts'
 import { channelName, type PostgresListener, wakePayload } from './postgres-listener.ts'

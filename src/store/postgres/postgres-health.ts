@@ -1,4 +1,4 @@
-import type { StoreStats } from '../store.ts'
+import type { StoreStats } from '../port.ts'
 import { sql } from './postgres-kysely.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
 

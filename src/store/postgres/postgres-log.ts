@@ -1,7 +1,7 @@
 import { isPersistError, PersistError } from '../../errors.ts'
+import type { Append, Appended, EventLog, Page, StoredEvent } from '../port.ts'
 import { awayIn, Group, type Outcome } from '../shared/group-commit.ts'
 import { fenced, gone } from '../shared/refusals.ts'
-import type { Append, Appended, EventLog, Page, StoredEvent } from '../store.ts'
 import { appendMany, appendOne, KINDS, type Slot, type StoredSlot } from './postgres-append.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { type ReadRow, readQuery } from './postgres-read.ts'

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { NodeRecord, NodeTable } from '../store.ts'
+import type { NodeRecord, NodeTable } from '../port.ts'
 import { sql } from './postgres-kysely.ts'
 import type { PostgresListener } from './postgres-listener.ts'
 import { type PostgresSchema, span } from './postgres-schema.ts'

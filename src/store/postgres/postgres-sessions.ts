@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { RawBuilder } from 'kysely'
 import { delay } from '../../clock.ts'
-import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
@@ -9,7 +8,8 @@ import type {
   SessionState,
   SessionTable,
   SessionTouch,
-} from '../store.ts'
+} from '../port.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import { sql } from './postgres-kysely.ts'
 import { isAlive, LOCK_GRACE } from './postgres-nodes.ts'
 import { boundedMs, millis, type PostgresSchema, span } from './postgres-schema.ts'

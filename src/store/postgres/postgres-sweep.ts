@@ -1,4 +1,4 @@
-import type { SweepResult } from '../store.ts'
+import type { SweepResult } from '../port.ts'
 import { sql } from './postgres-kysely.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
 

@@ -1,5 +1,5 @@
+import type { TaskPage, TaskRecord, TaskTable } from '../port.ts'
 import { taskExists } from '../shared/refusals.ts'
-import type { TaskPage, TaskRecord, TaskTable } from '../store.ts'
 import { sql } from './postgres-kysely.ts'
 import { type PostgresSchema, span } from './postgres-schema.ts'
 import { decodeText, encodeText } from './postgres-text.ts'

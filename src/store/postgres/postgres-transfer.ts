@@ -1,5 +1,5 @@
 import { PersistError } from '../../errors.ts'
-import type { LogPage, SessionState, Transfer } from '../store.ts'
+import type { LogPage, SessionState, Transfer } from '../port.ts'
 import { KINDS } from './postgres-append.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import type { PostgresPoolClient } from './postgres-driver.ts'

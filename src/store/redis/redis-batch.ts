@@ -1,4 +1,4 @@
-import type { Append } from '../store.ts'
+import type { Append } from '../port.ts'
 import { encode } from './redis-entry.ts'
 
 /** Appends to one session that are stored as one: consecutive, and alike in all but their events. */

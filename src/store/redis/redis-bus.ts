@@ -1,5 +1,5 @@
 import { PersistError } from '../../errors.ts'
-import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../store.ts'
+import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
 import type { RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import type { RedisNodes } from './redis-nodes.ts'

@@ -1,4 +1,4 @@
-import type { EventKind, NewEvent, StoredEvent } from '../store.ts'
+import type { EventKind, NewEvent, StoredEvent } from '../port.ts'
 
 const KINDS: Record<string, EventKind> = { o: 'open', m: 'message', f: 'final', e: 'end' }
 

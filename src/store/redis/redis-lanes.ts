@@ -1,6 +1,6 @@
 import { PersistError } from '../../errors.ts'
+import type { Append, Appended } from '../port.ts'
 import { Group, type Outcome } from '../shared/group-commit.ts'
-import type { Append, Appended } from '../store.ts'
 import { hash } from './redis-keys.ts'
 
 interface Lane {

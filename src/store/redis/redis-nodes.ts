@@ -1,5 +1,5 @@
 import { delay } from '../../clock.ts'
-import { type NodeRecord, type NodeTable, nodeChannel } from '../store.ts'
+import { type NodeRecord, type NodeTable, nodeChannel } from '../port.ts'
 import type { RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import type { RedisSubscriber } from './redis-subscriber.ts'

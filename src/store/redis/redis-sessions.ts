@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
@@ -7,7 +6,8 @@ import type {
   SessionState,
   SessionTable,
   SessionTouch,
-} from '../store.ts'
+} from '../port.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import type { RedisConnection } from './redis-connection.ts'
 import type { RedisIndex } from './redis-index.ts'
 import type { RedisKeys } from './redis-keys.ts'

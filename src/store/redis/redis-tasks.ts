@@ -1,5 +1,5 @@
+import type { TaskPage, TaskRecord, TaskTable } from '../port.ts'
 import { taskExists } from '../shared/refusals.ts'
-import type { TaskPage, TaskRecord, TaskTable } from '../store.ts'
 import type { RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import { CREATE_TASK, LIST_TASK, REPLACE_TASK } from './scripts/task.ts'

@@ -1,5 +1,5 @@
 import { PersistError } from '../../errors.ts'
-import type { LogPage, Transfer } from '../store.ts'
+import type { LogPage, Transfer } from '../port.ts'
 import type { RedisConnection } from './redis-connection.ts'
 import type { RedisClient } from './redis-driver.ts'
 import { decode, encode, expiryOf } from './redis-entry.ts'

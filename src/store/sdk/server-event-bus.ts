@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
-import type { Bus, Subscription } from '../store.ts'
+import type { Bus, Subscription } from '../port.ts'
 
 const CHANNEL = 'server-events'
 

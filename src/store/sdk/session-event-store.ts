@@ -1,9 +1,6 @@
 import { formatEventId, parseEventId } from '../event-id.ts'
+import { DEFAULT_TTL, type EventLog, type SessionEventStore, type SessionEventStoreOptions } from '../port.ts'
 import { replay } from '../replay.ts'
-import type { EventLog, SessionEventStore, SessionEventStoreOptions } from '../store.ts'
-
-/** Seconds; what a store uses when neither its options nor the caller say. */
-export const DEFAULT_TTL = 3600
 
 /**
  * The SDK's `EventStore` over one session's log: what `store.forSession(id)` returns. The session is bound here, so

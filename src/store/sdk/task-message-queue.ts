@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { PersistError } from '../../errors.ts'
-import type { TaskTable } from '../store.ts'
+import type { TaskTable } from '../port.ts'
 import { changeTask, findTask, type QueueEntry } from './task-value.ts'
 
 /** The v1 SDK's `QueuedMessage`, as far as we look at it. */

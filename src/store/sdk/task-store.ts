@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { PersistError } from '../../errors.ts'
+import { DEFAULT_TTL, type NodeTable, type TaskTable } from '../port.ts'
 import type { LocalNodes } from '../shared/local-nodes.ts'
-import type { NodeTable, TaskTable } from '../store.ts'
-import { DEFAULT_TTL } from './session-event-store.ts'
 import {
   changeTask,
   type FoundTask,

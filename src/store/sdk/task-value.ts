@@ -1,5 +1,5 @@
 import { PersistError } from '../../errors.ts'
-import type { TaskRecord, TaskTable } from '../store.ts'
+import type { TaskRecord, TaskTable } from '../port.ts'
 
 /** The v1 SDK's `Task`. Times are ISO 8601, spans milliseconds. */
 export interface Task {

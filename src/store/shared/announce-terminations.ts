@@ -1,4 +1,4 @@
-import { type Bus, nodeChannel, type SessionTable } from '../store.ts'
+import { type Bus, nodeChannel, type SessionTable } from '../port.ts'
 
 /** What a node hears when somebody else has terminated a session that it holds. */
 export interface Terminated {

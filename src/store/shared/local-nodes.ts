@@ -1,4 +1,4 @@
-import type { NodeTable } from '../store.ts'
+import type { NodeTable } from '../port.ts'
 
 /** The nodes of this process, as far as they were registered through this store object. */
 export interface LocalNodes {

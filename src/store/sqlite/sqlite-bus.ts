@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../store.ts'
+import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'
 import type { SqliteWakeups } from './sqlite-wakeups.ts'

@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import type { NodeRecord, NodeTable } from '../store.ts'
+import type { NodeRecord, NodeTable } from '../port.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteLocks } from './sqlite-locks.ts'
 

@@ -1,6 +1,5 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { taken, terminated } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
@@ -8,7 +7,8 @@ import type {
   SessionState,
   SessionTable,
   SessionTouch,
-} from '../store.ts'
+} from '../port.ts'
+import { taken, terminated } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteLog } from './sqlite-log.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'

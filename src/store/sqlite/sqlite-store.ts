@@ -4,20 +4,15 @@ import { errorText, PersistError } from '../../errors.ts'
 import { defaultLogger, type Logger } from '../../logger.ts'
 import { planMigrations } from '../migrations/migrate.ts'
 import type { MigrationTarget } from '../migrations/target.ts'
+import type { SessionEventStoreOptions, StoreHealth, StoreStats, StoreTraits, SweepResult } from '../port.ts'
+import { DEFAULT_TTL } from '../port.ts'
 import { type ServerEventBus, serverEventBus } from '../sdk/server-event-bus.ts'
-import { DEFAULT_TTL, sessionEventStore } from '../sdk/session-event-store.ts'
+import { sessionEventStore } from '../sdk/session-event-store.ts'
 import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../sdk/task-message-queue.ts'
 import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../sdk/task-store.ts'
 import { announceTerminations } from '../shared/announce-terminations.ts'
 import { type LocalNodes, rememberLocalNodes } from '../shared/local-nodes.ts'
-import type {
-  SessionEventStoreOptions,
-  Store,
-  StoreHealth,
-  StoreStats,
-  StoreTraits,
-  SweepResult,
-} from '../store.ts'
+import type { Store } from '../store.ts'
 import { SqliteBus } from './sqlite-bus.ts'
 import { type Sql, SqliteDatabase } from './sqlite-database.ts'
 import { SqliteLocks } from './sqlite-locks.ts'

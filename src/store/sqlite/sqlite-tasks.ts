@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.ts'
+import type { TaskPage, TaskRecord, TaskTable } from '../port.ts'
 import { taskExists } from '../shared/refusals.ts'
-import type { TaskPage, TaskRecord, TaskTable } from '../store.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 
 const CREATE =

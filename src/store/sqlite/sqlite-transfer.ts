@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import type { LogPage, Transfer } from '../store.ts'
+import type { LogPage, Transfer } from '../port.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteLog } from './sqlite-log.ts'
 import { parseState } from './sqlite-sessions.ts'

@@ -1,6 +1,6 @@
 import { type FSWatcher, utimesSync, watch } from 'node:fs'
 import { errorText } from '../../errors.ts'
-import type { Subscription } from '../store.ts'
+import type { Subscription } from '../port.ts'
 import type { SqliteDatabase } from './sqlite-database.ts'
 
 type OnWake = (text: string | undefined) => void
