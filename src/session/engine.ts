@@ -153,7 +153,7 @@ export class Engine {
 
   async #lapsed(): Promise<void> {
     await this.#holder.reclaim()
-    this.#peers.forwarder.orphanAll()
+    this.#peers.forwarder.searchAll()
   }
 
   async #route(request: AppRequest): Promise<Answer> {

@@ -146,9 +146,14 @@ export class Forwarder {
     for (const forwarded of owner?.forwarded.values() ?? []) if (forwarded.tail) void this.#search(forwarded)
   }
 
-  /** This node has another id: what is on its way to the old one is lost, and the owners take it for gone. */
-  orphanAll(): void {
-    for (const nodeId of [...this.#owners.keys()]) this.gone(nodeId)
+  /** This node gives its id up: what is on its way to it is lost, and the owners take it for gone. */
+  hangUp(): void {
+    this.#owners.clear()
+  }
+
+  /** It has another one: everybody is asked again. */
+  searchAll(): void {
+    for (const forwarded of this.#streams) if (!this.#isPlaced(forwarded)) void this.#search(forwarded)
   }
 
   /** Does a client here wait for an answer from elsewhere? */

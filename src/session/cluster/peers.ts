@@ -95,6 +95,7 @@ export class Peers {
   async #hangUp(): Promise<void> {
     // Nobody hears the answers that are still to come.
     this.#exchange.reset()
+    this.forwarder.hangUp()
     this.#followers.reset()
     const announcements = this.#announcements
     this.#announcements = undefined
