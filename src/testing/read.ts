@@ -49,7 +49,7 @@ export function read({ test, corrupt }: Suite): void {
   })
 
   test('read: beyond the end, and of what does not exist, there is nothing', async (store) => {
-    const nothing = { events: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0 }
+    const nothing = { events: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0, scanned: 0 }
     assert.deepEqual(await store.log.read({ sessionId: 'nobody', after: 0, limit: 10 }), nothing)
     const last = await append(store, 's', 'a', message(1))
     for (const after of [last, last + 1, last + 2 ** 40, Number.MAX_SAFE_INTEGER]) {
@@ -57,6 +57,7 @@ export function read({ test, corrupt }: Suite): void {
       assert.deepEqual(page.events, [])
       assert.equal(page.more, false)
       assert.equal(page.last, last)
+      assert.equal(page.scanned, after, 'never back')
     }
     const other = await store.log.read({ sessionId: 's', streamId: 'b', after: 0, limit: 10 })
     assert.deepEqual(other.events, [])
