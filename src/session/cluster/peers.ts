@@ -1,7 +1,7 @@
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { nodeChannel, type Subscription } from '../../store/port.ts'
-import type { Terminated } from '../../store/shared/announce-terminations.ts'
+import type { Terminated } from '../../store/shared/announced-sessions.ts'
 import type { OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { Identity } from '../ownership/membership.ts'
 import type { Directory, OwnedSessions } from '../ownership/owned-sessions.ts'

@@ -1,6 +1,6 @@
 import { delay } from '../../clock.ts'
 import { isPersistError } from '../../errors.ts'
-import { KEEP_ALIVE_FRAME, messageFrame, primingFrame, retryFrame, type Sink } from '../../sse.ts'
+import { gapFrame, KEEP_ALIVE_FRAME, messageFrame, primingFrame, retryFrame, type Sink } from '../../sse.ts'
 import { formatEventId } from '../../store/event-id.ts'
 import type { EventLog, GapReason, StoredEvent } from '../../store/port.ts'
 import { replay } from '../../store/replay.ts'
@@ -210,7 +210,7 @@ export class Tail implements Subscriber {
     const isOurs = () => reader === this.#reader && (this.#state === 'reading' || this.#state === 'stale')
     try {
       const cursor = { streamId, position: this.#seen, epoch: this.#epoch }
-      for await (const event of replay(log, sessionId, cursor, { onGap: (reason) => this.#gap(reason) })) {
+      for await (const event of replay(log, sessionId, cursor, { onGap: (...gap) => this.#gap(...gap) })) {
         if (!isOurs()) return
         if (event.epoch !== this.#epoch) {
           this.#epoch = event.epoch
@@ -290,9 +290,12 @@ export class Tail implements Subscriber {
     if (full) this.#on('full')
   }
 
-  #gap(reason: GapReason): void {
+  #gap(reason: GapReason, after: number): void {
+    if (reason === 'lost') this.#seen = after
     if (this.#gapReported) return
     this.#gapReported = true
     this.#options.onGap?.(reason)
+    this.#send(gapFrame(reason))
+    this.#flush()
   }
 }

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { PersistError } from '../../errors.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
-import { Group, type Outcome } from '../shared/group-commit.ts'
+import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import {
   type Connection,
   type Driver,
@@ -39,7 +39,7 @@ export class SqliteDatabase {
   /** Works on the file as it is: neither migrated nor checked. */
   readonly migrations: SqliteMigrations
   readonly #options: DatabaseOptions
-  readonly #writes: Group<Task<unknown>, unknown>
+  readonly #writes: GroupCommit<Task<unknown>, unknown>
   #connecting: Promise<Connection> | undefined
   #opening: Promise<Connection> | undefined
   /** Set once it is open and migrated. */
@@ -53,7 +53,7 @@ export class SqliteDatabase {
   constructor(options: DatabaseOptions) {
     this.path = options.path
     this.#options = options
-    this.#writes = new Group((tasks) => this.#commit(tasks))
+    this.#writes = new GroupCommit((tasks) => this.#commit(tasks))
     this.migrations = new SqliteMigrations(async (task) => {
       const connection = await this.#connect()
       return this.#attempt(() => task(connection))
