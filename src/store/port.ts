@@ -322,7 +322,8 @@ export interface Bus {
   /**
    * Sends bytes to a node, {@link MESSAGE_LIMIT} at the most. Small ones travel inside the backend's push, larger ones
    * as a parcel in the store, which the push names and which goes by itself. False: the node is known to be gone. True
-   * says nothing about arrival. When it rejects with `STORE_UNAVAILABLE`, it may have been sent all the same.
+   * says nothing about arrival. Rejects with `INVALID_ARGUMENT` beyond the limit. When it rejects with
+   * `STORE_UNAVAILABLE`, it may have been sent all the same.
    */
   send(nodeId: string, message: Uint8Array): Promise<boolean>
   /**
