@@ -1,8 +1,7 @@
 import { resolve } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
-import { errorText, PersistError } from '../../errors.ts'
+import { PersistError } from '../../errors.ts'
 import { defaultLogger, type Logger } from '../../logger.ts'
-import { planMigrations } from '../migrations/migrate.ts'
 import type { MigrationTarget } from '../migrations/target.ts'
 import type { SessionEventStoreOptions, StoreHealth, StoreStats, StoreTraits, SweepResult } from '../port.ts'
 import { DEFAULT_TTL } from '../port.ts'
@@ -14,14 +13,17 @@ import { announceTerminations } from '../shared/announce-terminations.ts'
 import { type LocalNodes, rememberLocalNodes } from '../shared/local-nodes.ts'
 import type { Store } from '../store.ts'
 import { SqliteBus } from './sqlite-bus.ts'
-import { type Sql, SqliteDatabase } from './sqlite-database.ts'
+import { SqliteDatabase } from './sqlite-database.ts'
+import { checkHealth, measure, readStats } from './sqlite-health.ts'
 import { SqliteLocks } from './sqlite-locks.ts'
 import { SqliteLog } from './sqlite-log.ts'
 import { SqliteNodes } from './sqlite-nodes.ts'
 import { SqliteSessions } from './sqlite-sessions.ts'
+import { SqliteSockets } from './sqlite-sockets.ts'
+import { countDue, sweep } from './sqlite-sweep.ts'
 import { SqliteTasks } from './sqlite-tasks.ts'
 import { SqliteTransfer } from './sqlite-transfer.ts'
-import { SqliteWakeups } from './sqlite-wakeups.ts'
+import { SqliteWakeUps } from './sqlite-wake-ups.ts'
 
 export interface SqliteEventStoreOptions {
   /** The file; created where its folder exists. `:memory:` keeps everything in this process's memory. */
@@ -43,11 +45,6 @@ export interface SqliteEventStoreOptions {
   readonly logger?: Logger
   readonly clock?: Clock
 }
-
-/** Rows deleted in one transaction of a sweep: the event loop and other processes wait for no more. */
-const SWEEP_BATCH = 200
-
-const BYTES = 'SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size'
 
 /**
  * One SQLite file in WAL mode, shared by the processes of one host. Needs the package better-sqlite3. Opens on first
@@ -73,7 +70,8 @@ export class SqliteEventStore implements Store {
   readonly #db: SqliteDatabase
   readonly #locks: SqliteLocks
   readonly #local: LocalNodes
-  readonly #wakeups: SqliteWakeups
+  readonly #sockets: SqliteSockets
+  readonly #wakeUps: SqliteWakeUps
   readonly #durability: 'normal' | 'full'
   readonly #ttl: number
   readonly #logger: Logger
@@ -97,11 +95,12 @@ export class SqliteEventStore implements Store {
     this.#db = new SqliteDatabase({ path: absolute, durability, timeout, autoMigrate, readonly })
     this.migrations = this.#db.migrations
     this.#locks = new SqliteLocks(this.#db)
-    this.#wakeups = new SqliteWakeups(this.#db)
+    this.#wakeUps = new SqliteWakeUps(this.#db)
+    this.#sockets = new SqliteSockets()
     this.log = new SqliteLog(this.#db, clock)
-    this.nodes = new SqliteNodes(this.#db, clock, this.#locks)
+    this.nodes = new SqliteNodes(this.#db, clock, this.#locks, this.#sockets)
     this.sessions = new SqliteSessions(this.#db, clock, this.log, this.nodes)
-    this.bus = new SqliteBus(this.#db, clock, this.nodes, this.#wakeups)
+    this.bus = new SqliteBus(this.#db, clock, this.nodes, this.#wakeUps, this.#sockets)
     this.tasks = new SqliteTasks(this.#db, clock)
     this.#local = rememberLocalNodes(this.nodes)
     announceTerminations(this.sessions, this.bus)
@@ -129,88 +128,32 @@ export class SqliteEventStore implements Store {
     return this.#db.ready()
   }
 
-  async ping(): Promise<number> {
-    await this.#db.ready()
-    const start = performance.now()
-    await this.#db.read((sql) => sql('SELECT 1 FROM mcp_logs LIMIT 1').get())
-    return performance.now() - start
+  ping(): Promise<number> {
+    return measure(this.#db)
   }
 
-  async health(): Promise<StoreHealth> {
-    const { backend } = this
-    const warnings: string[] = []
-    if (!this.traits.durable) warnings.push('Events and sessions are lost when this process ends.')
-    else if (this.#durability === 'normal') {
-      warnings.push("A power cut may cost the last moments' events; `durability: 'full'` prevents it.")
-    }
-    if (this.#wakeups.problem) warnings.push(this.#wakeups.problem)
-    try {
-      const latencyMs = await this.ping()
-      const { applied, pending } = await planMigrations(this.migrations)
-      const { version } = (await this.#db.read((sql) => sql('SELECT sqlite_version() AS version').get())) as {
-        version: string
-      }
-      const names = (migrations: readonly { name: string }[]) => migrations.map(({ name }) => name)
-      const migrations = { applied: names(applied), pending: names(pending) }
-      return { backend, ok: true, version: `SQLite ${version}`, latencyMs, migrations, warnings }
-    } catch (error) {
-      return { backend, ok: false, warnings, error: errorText(error) }
-    }
+  health(): Promise<StoreHealth> {
+    const problems = [this.#wakeUps.problem, this.#sockets.problem]
+    return checkHealth(this.#db, { durability: this.#durability, problems })
   }
 
   stats(): Promise<StoreStats> {
-    return this.#db.read((sql) => {
-      const { bytes } = sql(BYTES).get() as { bytes: number }
-      const { events } = sql('SELECT count(*) AS events FROM mcp_events').get() as { events: number }
-      if (!hasSessions(sql)) return { events, bytes, sessions: 0, nodes: 0 }
-      return { events, bytes, sessions: this.sessions.count(sql), nodes: this.nodes.count(sql) }
-    })
+    return readStats(this.#db, this)
   }
 
-  async sweep({ limit = 1000, dryRun = false } = {}): Promise<SweepResult> {
-    if (dryRun) {
-      return this.#db.read((sql) => {
-        const events = this.log.countDue(sql, limit)
-        if (!hasSessions(sql)) return { events, sessions: 0, nodes: 0, more: events >= limit }
-        const { sessions } = this.sessions.sweep(sql, limit, true)
-        const nodes = this.nodes.sweep(sql, true)
-        return { events, sessions, nodes, more: events >= limit || sessions >= limit }
-      })
-    }
-    const total = { events: 0, sessions: 0, nodes: 0, more: true }
-    let left = limit
-    while (left > 0 && total.more) {
-      const { tasks, ...step } = await this.#db.write((sql) => this.#sweep(sql, Math.min(left, SWEEP_BATCH)))
-      left -= Math.max(step.events, step.sessions, tasks)
-      total.events += step.events
-      total.sessions += step.sessions
-      total.nodes += step.nodes
-      total.more = step.more
-    }
-    return total
-  }
-
-  #sweep(sql: Sql, limit: number): SweepResult & { tasks: number } {
-    const { events, more } = this.log.sweep(sql, limit)
-    if (!hasSessions(sql)) return { events, sessions: 0, nodes: 0, tasks: 0, more }
-    const swept = this.sessions.sweep(sql, limit, false)
-    this.bus.sweep(sql)
-    const nodes = this.nodes.sweep(sql, false)
-    const tasks = this.tasks.sweep(sql, limit)
-    return { events, sessions: swept.sessions, nodes, tasks, more: more || swept.more || tasks >= limit }
+  sweep({ limit = 1000, dryRun = false } = {}): Promise<SweepResult> {
+    const { log, sessions, nodes, bus, tasks } = this
+    const parts = { log, sessions, nodes, bus, tasks, sockets: this.#sockets }
+    return dryRun ? countDue(this.#db, parts, limit) : sweep(this.#db, parts, limit)
   }
 
   close(): Promise<void> {
     return this.#db.close(async () => {
-      await this.#wakeups.close()
+      await this.#wakeUps.close()
+      await this.bus.close()
       this.#locks.close()
     })
   }
-}
-
-/** A file that was migrated for events only has nothing else to count or sweep. */
-function hasSessions(sql: Sql): boolean {
-  return sql("SELECT 1 FROM sqlite_master WHERE name = 'mcp_sessions'").get() !== undefined
 }
 
 function check({ path, durability, ttl, timeout }: SqliteEventStoreOptions): void {
