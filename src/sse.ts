@@ -34,6 +34,11 @@ export function retryFrame(retry: number): string {
   return `retry: ${retry}\n\n`
 }
 
+/** A comment: clients that know nothing of it pass it over. */
+export function gapFrame(reason: string): string {
+  return `: gap ${reason}\n\n`
+}
+
 export const KEEP_ALIVE_FRAME = ': keepalive\n\n'
 
 /** The events of an event stream; those that arrive in one chunk come as one list, without a wait between them. */

@@ -8,11 +8,11 @@ export interface OutputOptions {
 /** With `--json` the document, else the lines. */
 export async function print(
   document: unknown,
-  lines: readonly string[],
+  lines: readonly string[] | (() => readonly string[]),
   { json }: OutputOptions,
 ): Promise<void> {
   if (json) await printLine(JSON.stringify(document, null, 2))
-  else for (const line of lines) await printLine(line)
+  else for (const line of typeof lines === 'function' ? lines() : lines) await printLine(line)
 }
 
 /** Waits for a slow reader, so that a long list does not pile up in memory. */
@@ -52,7 +52,11 @@ export function paint(
 export function table(rows: readonly (readonly string[])[]): string[] {
   const columns = rows[0]?.length ?? 0
   const safe = rows.map((row) => row.map(printable))
-  const widths = Array.from({ length: columns }, (_, i) => Math.max(...safe.map((row) => row[i]!.length)))
+  const widths = Array.from({ length: columns }, () => 0)
+  // A loop: the rows of a long list are more than a call may have arguments.
+  for (const row of safe) {
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
+  }
   const lines = safe.map((row) =>
     row
       .map((cell, i) => cell.padEnd(widths[i]!))

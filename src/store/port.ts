@@ -247,12 +247,15 @@ export interface LogPage {
   readonly epoch: string
   readonly generation: number
   readonly expiresAt: number
-  /** These four as in {@link Page}. */
+  /** These five as in {@link Page}. */
   readonly floor: number
   readonly last: number
   readonly more: boolean
   readonly corrupt: number
+  readonly scanned: number
   readonly events: readonly (StoredEvent & { readonly expiresAt: number })[]
+  /** All that are open, on every page, in the order in which they were opened first. */
+  readonly open: readonly OpenStream[]
   /** null: a log without a session record. */
   readonly session: {
     readonly principal: string | null
@@ -264,19 +267,32 @@ export interface LogPage {
   } | null
 }
 
-/** Logs and session records as they are, so that a client can resume against a copy. */
+/** All that is left of a session that was terminated. */
+export interface Tombstone {
+  readonly sessionId: string
+  /** Until when its id is refused. */
+  readonly terminatedUntil: number
+}
+
+/** Logs, session records and tombstones as they are, so that a client can resume against a copy. */
 export interface Transfer {
   /** Every session that has a log, with a record or without. What comes or goes meanwhile may be missed. */
   ids(): AsyncIterable<string>
-  /** A page of the events after `after` (0: from the start); undefined when there is no such log (any more). */
-  take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | undefined>
+  /**
+   * A page of the events after `after` (0: from the start), with the next one beginning after its `scanned`, or the
+   * session's tombstone; undefined when there is neither (any more).
+   */
+  take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | Tombstone | undefined>
   /**
    * Stores a page with its epoch, positions and times; the pages of a log in order. A new record has no owner. What is
-   * there already stays, so that repeating it, or going on later, adds what is new and doubles nothing. False, and
+   * there already stays, so that repeating it, or going on later, adds what is new and doubles nothing; open streams are
+   * then those of the latest page. False, and
    * nothing was changed: the store has gone its own way with this session (another epoch, a later generation, a
    * tombstone).
+   *
+   * A tombstone ends the session here too, whatever has become of it, and removes its log: always true.
    */
-  put(page: LogPage): Promise<boolean>
+  put(page: LogPage | Tombstone): Promise<boolean>
 }
 
 export interface NodeRecord {
@@ -306,7 +322,8 @@ export interface Bus {
   /**
    * Sends bytes to a node, {@link MESSAGE_LIMIT} at the most. Small ones travel inside the backend's push, larger ones
    * as a parcel in the store, which the push names and which goes by itself. False: the node is known to be gone. True
-   * says nothing about arrival. When it rejects with `STORE_UNAVAILABLE`, it may have been sent all the same.
+   * says nothing about arrival. Rejects with `INVALID_ARGUMENT` beyond the limit. When it rejects with
+   * `STORE_UNAVAILABLE`, it may have been sent all the same.
    */
   send(nodeId: string, message: Uint8Array): Promise<boolean>
   /**
@@ -346,7 +363,7 @@ export interface TaskPage {
   readonly next?: string
 }
 
-/** The tasks of the v1 SDK. A task that has expired is absent for every method at once. */
+/** The tasks of the v1 SDK, each with a queue. A task that has expired is absent for every method at once. */
 export interface TaskTable {
   /** Rejects with `INVALID_ARGUMENT` when the id is taken. `ttl` as everywhere in milliseconds. */
   create(task: { id: string; sessionId: string | null; value: string; ttl: number }): Promise<void>
@@ -358,7 +375,23 @@ export interface TaskTable {
   replace(id: string, change: { version: number; value: string; ttl?: number }): Promise<boolean>
   /** The tasks of a session (null: those made without one) in id order, after `cursor` (a `next` of the page before). */
   list(query: { sessionId: string | null; cursor?: string; limit: number }): Promise<TaskPage>
+  /**
+   * Adds a message to the end of a task's queue, which lives and dies with the task, beside its row: the cost does not
+   * depend on what the row or the queue holds. `limit` messages may wait at the most. With a `sessionId`, the task of
+   * another session is absent (one made without a session is anybody's).
+   *
+   * It does not count as a change: neither version nor life are touched. It is not repeated behind the caller's back.
+   */
+  push(id: string, message: { text: string; limit: number; sessionId?: string }): Promise<Pushed>
+  /**
+   * Takes up to `limit` messages from the front of the queue, in order, each once. Nothing where the task is absent, as
+   * above. It is not repeated behind the caller's back.
+   */
+  shift(id: string, query: { limit: number; sessionId?: string }): Promise<readonly string[]>
 }
+
+/** What became of a message for a task's queue. */
+export type Pushed = 'queued' | 'full' | 'absent'
 
 /** Bytes of one message between nodes at the most. */
 export const MESSAGE_LIMIT = 64 * 1024 * 1024
@@ -422,5 +455,8 @@ export interface SessionEventStoreOptions {
   readonly onGap?: (gap: { sessionId: string; streamId: string; reason: GapReason }) => void
 }
 
-/** Why a resumed stream may lack events. */
-export type GapReason = 'expired-or-trimmed' | 'store-replaced' | 'corrupt'
+/**
+ * Why a resumed stream may lack events: they have expired or were trimmed, the log was begun anew, some cannot be decoded,
+ * or the client has seen what the store has no more (it lost its last moments).
+ */
+export type GapReason = 'expired-or-trimmed' | 'store-replaced' | 'corrupt' | 'lost'

@@ -57,13 +57,13 @@ export function appendAndOrder({ test, all, pair }: Suite): void {
   })
 
   test('append: one bad append in a batch fails alone', async (store) => {
-    await store.sessions.create(session('fenced', 'node'))
+    const generation = await store.sessions.create(session('fenced', 'node'))
     const good = range(50).map((i) => append(store, 'good', 'a', message(i)))
     const bad = [
-      rejectsWith('FENCED', append(store, 'fenced', 'a', message('stale'), { generation: 7 })),
+      rejectsWith('FENCED', append(store, 'fenced', 'a', message('stale'), { generation: generation + 1 })),
       rejectsWith('SESSION_GONE', append(store, 'nobody', 'a', message('gone'), { generation: 1 })),
     ]
-    const also = range(50).map((i) => append(store, 'fenced', 'a', message(i), { generation: 1 }))
+    const also = range(50).map((i) => append(store, 'fenced', 'a', message(i), { generation }))
     await Promise.all([...good, ...bad, ...also])
     const expected = range(50).map((i) => message(i))
     assert.deepEqual(await payloads(store, 'good'), expected)

@@ -23,16 +23,16 @@ async function expired(store: Store, ttl: number): Promise<void> {
 
 export function expiry({ test, all, ms }: Suite): void {
   test('ttl: an expired session is absent for every method, and nothing revives it', async (store) => {
-    await store.sessions.create(session('s', 'node', ms(300)))
-    await append(store, 's', 'a', message(1), { generation: 1, ttl: ms(300) })
+    const generation = await store.sessions.create(session('s', 'node', ms(300)))
+    await append(store, 's', 'a', message(1), { generation, ttl: ms(300) })
     await expired(store, ms(400))
     const isGone = async (code: ErrorCode | ErrorCode[] = 'SESSION_GONE') => {
       assert.equal(await store.sessions.get('s'), undefined)
-      assert.equal(await store.sessions.claim('s', { owner: 'node', generation: 1 }), undefined)
-      assert.equal(await store.sessions.release('s', 1), false)
+      assert.equal(await store.sessions.claim('s', { owner: 'node', generation }), undefined)
+      assert.equal(await store.sessions.release('s', generation), false)
       assert.equal(await store.sessions.terminate('s'), false)
       assert.deepEqual((await store.sessions.list()).sessions, [])
-      await rejectsWith(code, append(store, 's', 'a', message(2), { generation: 1 }))
+      await rejectsWith(code, append(store, 's', 'a', message(2), { generation }))
       await store.sessions.touch([{ id: 's', ttl: MINUTE }])
     }
     await isGone()
@@ -41,10 +41,11 @@ export function expiry({ test, all, ms }: Suite): void {
   })
 
   test('ttl: touch and append extend a session', async (store) => {
-    for (const id of ['touched', 'appended', 'left'])
-      await store.sessions.create(session(id, 'node', ms(500)))
+    const create = (id: string) => store.sessions.create(session(id, 'node', ms(500)))
+    const generation = await create('appended')
+    for (const id of ['touched', 'left']) await create(id)
     await store.sessions.touch([{ id: 'touched', ttl: MINUTE }])
-    await append(store, 'appended', 'a', message(1), { generation: 1 })
+    await append(store, 'appended', 'a', message(1), { generation })
     await expired(store, ms(600))
     assert.ok(await store.sessions.get('touched'))
     assert.ok(await store.sessions.get('appended'))
@@ -52,9 +53,9 @@ export function expiry({ test, all, ms }: Suite): void {
   })
 
   test('ttl: an append or touch with a shorter time never shortens', async (store) => {
-    await store.sessions.create(session('s', 'node'))
-    await append(store, 's', 'a', message('long'), { generation: 1 })
-    await append(store, 's', 'a', message('short'), { generation: 1, ttl: ms(100) })
+    const generation = await store.sessions.create(session('s', 'node'))
+    await append(store, 's', 'a', message('long'), { generation })
+    await append(store, 's', 'a', message('short'), { generation, ttl: ms(100) })
     await store.sessions.touch([{ id: 's', ttl: ms(100) }])
     await expired(store, ms(200))
     assert.ok(await store.sessions.get('s'))
@@ -62,8 +63,8 @@ export function expiry({ test, all, ms }: Suite): void {
   })
 
   test('ttl: an append that does not touch does not count as use', async (store) => {
-    await store.sessions.create(session('s', 'node', ms(500)))
-    await append(store, 's', 'a', message(1), { generation: 1, touch: false })
+    const generation = await store.sessions.create(session('s', 'node', ms(500)))
+    await append(store, 's', 'a', message(1), { generation, touch: false })
     await expired(store, ms(600))
     assert.equal(await store.sessions.get('s'), undefined)
   })
@@ -91,14 +92,14 @@ export function expiry({ test, all, ms }: Suite): void {
   })
 
   test('ttl: positions go on after every event of a living log has expired', async (store) => {
-    await store.sessions.create(session('s', 'node'))
-    const old = await append(store, 's', 'a', message('old'), { generation: 1, ttl: ms(200) })
+    const generation = await store.sessions.create(session('s', 'node'))
+    const old = await append(store, 's', 'a', message('old'), { generation, ttl: ms(200) })
     const { epoch } = await store.log.read({ sessionId: 's', after: 0, limit: 1 })
     await expired(store, ms(300))
     await sweepAll(store)
     const page = await store.log.read({ sessionId: 's', after: 0, limit: 10 })
     assert.deepEqual([page.epoch, page.last], [epoch, old])
-    assert.ok((await append(store, 's', 'a', message('new'), { generation: 1 })) > old)
+    assert.ok((await append(store, 's', 'a', message('new'), { generation })) > old)
   })
 
   test('limit: the oldest events go first, and the floor moves with them', async (store) => {
@@ -123,8 +124,8 @@ export function expiry({ test, all, ms }: Suite): void {
 
   test('sweep: what lives stays', async (store) => {
     await startNode(store, 'node')
-    await store.sessions.create(session('s', 'node'))
-    await append(store, 's', 'a', message(1), { generation: 1 })
+    const generation = await store.sessions.create(session('s', 'node'))
+    await append(store, 's', 'a', message(1), { generation })
     await append(store, 'log', 'a', message(2))
     await store.sessions.create(session('ended', 'node'))
     await store.sessions.terminate('ended')
@@ -139,9 +140,9 @@ export function expiry({ test, all, ms }: Suite): void {
   all('sweep: bounded steps, a dry run deletes nothing, and the counts are right', async (stores) => {
     const store = stores[0]!
     for (const i of range(12)) {
-      await store.sessions.create(session(`s${i}`, 'node', ms(300)))
+      const generation = await store.sessions.create(session(`s${i}`, 'node', ms(300)))
       const events = range(5).map((k) => ({ streamId: 'a', kind: 'message' as const, payload: message(k) }))
-      await store.log.append({ sessionId: `s${i}`, events, generation: 1, ttl: ms(300) })
+      await store.log.append({ sessionId: `s${i}`, events, generation, ttl: ms(300) })
     }
     await append(store, 'alive', 'a', message(1))
     await eventually('all sessions expired', async () => (await store.sessions.list()).sessions.length === 0)
@@ -172,8 +173,8 @@ export function expiry({ test, all, ms }: Suite): void {
     const ids = range(4).map((i) => `large-${i}`)
     for (const [i, sessionId] of ids.entries()) {
       const events = range(450).map((k) => ({ streamId: 'a', kind: 'message' as const, payload: message(k) }))
-      const fence = i % 2 ? { generation: 1 } : {}
-      if (i % 2) await store.sessions.create(session(sessionId, 'node', ms(300)))
+      const fence =
+        i % 2 ? { generation: await store.sessions.create(session(sessionId, 'node', ms(300))) } : {}
       await store.log.append({ sessionId, events, ttl: ms(300), ...fence })
     }
     await append(store, 'alive', 'a', message(1))

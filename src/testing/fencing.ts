@@ -1,22 +1,22 @@
 import assert from 'node:assert/strict'
 import type { Suite } from './suite.ts'
-import { append, message, payloads, range, readAll, rejectsWith, session, turn } from './support.ts'
+import { append, claimed, message, payloads, range, readAll, rejectsWith, session, turn } from './support.ts'
 
 export function fencing({ test, all }: Suite): void {
   test('fencing: an append of an old generation is refused after a claim', async (store) => {
-    await store.sessions.create(session('s', 'old'))
-    await append(store, 's', 'a', message('old'), { generation: 1 })
-    assert.equal((await store.sessions.claim('s', { owner: 'new', generation: 1 }))?.generation, 2)
-    await rejectsWith('FENCED', append(store, 's', 'a', message('late'), { generation: 1 }))
-    await rejectsWith('FENCED', append(store, 's', 'a', message('early'), { generation: 3 }))
-    await append(store, 's', 'a', message('new'), { generation: 2 })
+    const old = await store.sessions.create(session('s', 'old'))
+    await append(store, 's', 'a', message('old'), { generation: old })
+    const { generation } = await claimed(store, 's', 'new', old)
+    await rejectsWith('FENCED', append(store, 's', 'a', message('late'), { generation: old }))
+    await rejectsWith('FENCED', append(store, 's', 'a', message('early'), { generation: generation + 1 }))
+    await append(store, 's', 'a', message('new'), { generation })
     assert.deepEqual(await payloads(store, 's'), [message('old'), message('new')])
   })
 
   test('fencing: a fenced append of several events stores none of them', async (store) => {
-    await store.sessions.create(session('s', 'node'))
+    const generation = (await store.sessions.create(session('s', 'node'))) + 1
     const event = { streamId: 'a', kind: 'message', payload: message(1) } as const
-    const late = store.log.append({ sessionId: 's', events: [event, event], generation: 2, ttl: 60_000 })
+    const late = store.log.append({ sessionId: 's', events: [event, event], generation, ttl: 60_000 })
     await rejectsWith('FENCED', late)
     assert.deepEqual(await readAll(store, 's'), [])
   })
@@ -27,25 +27,25 @@ export function fencing({ test, all }: Suite): void {
   })
 
   test('fencing: positions go on over a change of owner', async (store) => {
-    await store.sessions.create(session('s', 'old'))
-    const before = await append(store, 's', 'a', message(1), { generation: 1 })
-    await store.sessions.claim('s', { owner: 'new', generation: 1 })
-    assert.ok((await append(store, 's', 'a', message(2), { generation: 2 })) > before)
+    const old = await store.sessions.create(session('s', 'old'))
+    const before = await append(store, 's', 'a', message(1), { generation: old })
+    const { generation } = await claimed(store, 's', 'new', old)
+    assert.ok((await append(store, 's', 'a', message(2), { generation })) > before)
   })
 
   all(
     'fencing: appends that race a claim are whole before it or refused, and none follows it',
     async (stores) => {
       const [old, young] = [stores[0]!, stores.at(-1)!]
-      await old.sessions.create(session('s', 'old'))
+      const first = await old.sessions.create(session('s', 'old'))
       const racing: Promise<{ position: number } | undefined>[] = []
       let claimed = false
-      const claim = young.sessions.claim('s', { owner: 'new', generation: 1 }).then((record) => {
+      const claim = young.sessions.claim('s', { owner: 'new', generation: first }).then((record) => {
         claimed = true
         return record
       })
       for (let i = 0; i < 2_000 && !(claimed && i > 50); i++) {
-        const call = append(old, 's', 'a', message(`old ${i}`), { generation: 1 })
+        const call = append(old, 's', 'a', message(`old ${i}`), { generation: first })
         racing.push(
           call.then(
             (position) => ({ position }),
@@ -54,10 +54,11 @@ export function fencing({ test, all }: Suite): void {
         )
         if (i % 5 === 0) await turn()
       }
-      assert.equal((await claim)?.generation, 2)
-      await rejectsWith('FENCED', append(old, 's', 'a', message('late'), { generation: 1 }))
+      const generation = (await claim)!.generation
+      assert.ok(generation > first)
+      await rejectsWith('FENCED', append(old, 's', 'a', message('late'), { generation: first }))
       const ours = await Promise.all(
-        range(20).map((i) => append(young, 's', 'a', message(`new ${i}`), { generation: 2 })),
+        range(20).map((i) => append(young, 's', 'a', message(`new ${i}`), { generation })),
       )
       const stored = (await Promise.all(racing)).filter((outcome) => outcome !== undefined)
       for (const { position } of stored) assert.ok(position < ours[0]!)

@@ -20,10 +20,12 @@ const METHODS: Record<string, (store: Store) => Promise<unknown>> = {
   'sessions.touch': (store) => store.sessions.touch([{ id: 's', ttl: 1000 }]),
   'sessions.terminate': (store) => store.sessions.terminate('s'),
   'sessions.list': (store) => store.sessions.list(),
-  'nodes.register': (store) => store.nodes.register({ id: 'node', publicKey: 'key' }, 1000),
+  'nodes.register': (store) => store.nodes.register({ id: 'node', publicKey: 'key', profile: '{}' }, 1000),
   'nodes.renew': (store) => store.nodes.renew('node', 1000),
   'nodes.unregister': (store) => store.nodes.unregister('node'),
   'nodes.get': (store) => store.nodes.get('node'),
+  'bus.send': (store) => store.bus.send('node', Buffer.from('x')),
+  'bus.receive': (store) => store.bus.receive('node', () => {}),
   'bus.post': (store) => store.bus.post('node', Buffer.from('x')),
   'bus.collect': (store) => store.bus.collect('node'),
   'bus.publish': (store) => store.bus.publish('channel', 'text'),
@@ -31,6 +33,8 @@ const METHODS: Record<string, (store: Store) => Promise<unknown>> = {
   'tasks.create': (store) => store.tasks.create({ id: 't', sessionId: null, value: '', ttl: 1000 }),
   'tasks.get': (store) => store.tasks.get('t'),
   'tasks.replace': (store) => store.tasks.replace('t', { version: 1, value: '' }),
+  'tasks.push': (store) => store.tasks.push('t', { text: '', limit: 1 }),
+  'tasks.shift': (store) => store.tasks.shift('t', { limit: 1 }),
   'tasks.list': (store) => store.tasks.list({ sessionId: null, limit: 1 }),
   'taskStore().getTask': (store) => store.taskStore().getTask('t'),
   'taskMessageQueue().dequeue': (store) => store.taskMessageQueue().dequeue('t'),
@@ -58,8 +62,8 @@ export function lifecycle({ test, pair, hasSecond, reopen }: Suite): void {
     assert.deepEqual([health.backend, health.ok, health.error], [store.backend, true, undefined])
     assert.ok(health.warnings.every((warning) => typeof warning === 'string' && warning.length > 0))
     await startNode(store, 'node')
-    await store.sessions.create(session('s', 'node'))
-    await append(store, 's', 'a', message(1), { generation: 1 })
+    const generation = await store.sessions.create(session('s', 'node'))
+    await append(store, 's', 'a', message(1), { generation })
     await append(store, 'log', 'a', message(1))
     const { sessions, events, nodes, bytes } = await store.stats()
     assert.deepEqual({ sessions, events, nodes }, { sessions: 1, events: 2, nodes: 1 })
@@ -109,8 +113,8 @@ export function lifecycle({ test, pair, hasSecond, reopen }: Suite): void {
 
   pair('restart: what was acknowledged is there when a durable store opens again', async (one, two) => {
     assert.equal(one.traits.durable, true, 'a store with a second one on its data is durable')
-    await one.sessions.create(session('s', 'node'))
-    const calls = range(50).map((i) => append(one, 's', 'a', message(i), { generation: 1 }))
+    const generation = await one.sessions.create(session('s', 'node'))
+    const calls = range(50).map((i) => append(one, 's', 'a', message(i), { generation }))
     const first = await one.forSession('log').storeEvent('_GET_stream', { jsonrpc: '2.0', method: 'first' })
     const next = await one.forSession('log').storeEvent('_GET_stream', { jsonrpc: '2.0', method: 'second' })
     const last = Math.max(...(await Promise.all(calls)))
@@ -122,8 +126,8 @@ export function lifecycle({ test, pair, hasSecond, reopen }: Suite): void {
       range(50).map((i) => message(i)),
     )
     const record = await again.sessions.get('s')
-    assert.deepEqual([record?.generation, record?.state], [1, state])
-    assert.ok((await append(again, 's', 'a', message('after'), { generation: 1 })) > last, 'positions go on')
+    assert.deepEqual([record?.generation, record?.state], [generation, state])
+    assert.ok((await append(again, 's', 'a', message('after'), { generation })) > last, 'positions go on')
     const resumed: string[] = []
     await again.forSession('log').replayEventsAfter(first, { send: async (id) => void resumed.push(id) })
     assert.deepEqual(resumed, [next])

@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict'
 import type { Suite } from './suite.ts'
-import { eventually, MINUTE, session, startNode } from './support.ts'
+import { claimed, eventually, MINUTE, PROFILE, session, startNode } from './support.ts'
 
 export function nodes({ test, pair, ms }: Suite): void {
   test('nodes: registered, found with its key, unregistered, gone', async (store) => {
     assert.equal(await store.nodes.get('node'), undefined)
     await startNode(store, 'node')
-    assert.deepEqual(await store.nodes.get('node'), { id: 'node', publicKey: 'key-of-node' })
+    assert.deepEqual(await store.nodes.get('node'), {
+      id: 'node',
+      publicKey: 'key-of-node',
+      profile: PROFILE,
+    })
     assert.equal(await store.nodes.renew('node', MINUTE), true)
     await store.nodes.unregister('node')
     await store.nodes.unregister('node')
@@ -14,23 +18,30 @@ export function nodes({ test, pair, ms }: Suite): void {
     assert.equal(await store.nodes.renew('node', MINUTE), false)
   })
 
+  test('nodes: what a node says of itself is kept as it is', async (store) => {
+    for (const profile of ['', '{}', 'žluť 🐎 "\\ \n', 'ž'.repeat(1000)]) {
+      await store.nodes.register({ id: 'node', publicKey: 'key', profile }, MINUTE)
+      assert.deepEqual(await store.nodes.get('node'), { id: 'node', publicKey: 'key', profile })
+    }
+  })
+
   test('nodes: a lease that is not renewed ends, and cannot be renewed afterwards', async (store) => {
     await startNode(store, 'lapsed', ms(300))
     await startNode(store, 'renewed', ms(300))
     assert.equal(await store.nodes.renew('renewed', MINUTE), true)
-    await store.sessions.create(session('s', 'lapsed'))
+    const generation = await store.sessions.create(session('s', 'lapsed'))
     await eventually('the lease is over', async () => !(await store.nodes.get('lapsed')))
     assert.equal(await store.nodes.renew('lapsed', MINUTE), false)
     assert.equal(await store.nodes.get('lapsed'), undefined)
     assert.equal((await store.sessions.get('s'))?.ownerAlive, false)
-    const record = await store.sessions.claim('s', { owner: 'renewed', generation: 1 })
+    const record = await store.sessions.claim('s', { owner: 'renewed', generation })
     assert.deepEqual([record?.owner, record?.ownerAlive], ['renewed', true])
     assert.ok(await store.nodes.get('renewed'))
   })
 
   pair('nodes: every store sees the same nodes', async (one, two) => {
     await startNode(one, 'node')
-    assert.deepEqual(await two.nodes.get('node'), { id: 'node', publicKey: 'key-of-node' })
+    assert.deepEqual(await two.nodes.get('node'), { id: 'node', publicKey: 'key-of-node', profile: PROFILE })
     await one.nodes.unregister('node')
     assert.equal(await two.nodes.get('node'), undefined)
   })
@@ -40,14 +51,14 @@ export function nodes({ test, pair, ms }: Suite): void {
     async (one, two) => {
       await startNode(one, 'here')
       await startNode(two, 'there')
-      await one.sessions.create(session('s', 'there'))
+      const generation = await one.sessions.create(session('s', 'there'))
       assert.equal((await one.sessions.get('s'))?.ownerAlive, true)
       assert.ok(await two.nodes.get('here'), 'the living are not taken for dead')
       await two.close()
       if (one.traits.detectsDeadNodes) {
         await eventually('the node is known to be dead', async () => !(await one.nodes.get('there')))
         assert.equal((await one.sessions.get('s'))?.ownerAlive, false)
-        assert.equal((await one.sessions.claim('s', { owner: 'here', generation: 1 }))?.generation, 2)
+        await claimed(one, 's', 'here', generation)
       } else {
         assert.equal((await one.sessions.get('s'))?.ownerAlive, true, 'its lease still runs')
       }

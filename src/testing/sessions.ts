@@ -1,12 +1,26 @@
 import assert from 'node:assert/strict'
 import type { ErrorCode } from '../errors.ts'
 import type { Suite } from './suite.ts'
-import { append, MINUTE, message, range, readAll, rejectsWith, session, startNode, state } from './support.ts'
+import {
+  append,
+  claimed,
+  MINUTE,
+  message,
+  range,
+  readAll,
+  rejectsWith,
+  session,
+  startNode,
+  state,
+} from './support.ts'
 
 export function sessions({ test, all, pair }: Suite): void {
   test('sessions: a record comes back as it was created, with an empty log', async (store) => {
     await startNode(store, 'node')
-    await store.sessions.create(session('s', 'node', MINUTE, 'https://issuer|client|žofie'))
+    const generation = await store.sessions.create(
+      session('s', 'node', MINUTE, 'https://issuer|client|žofie'),
+    )
+    assert.ok(Number.isSafeInteger(generation) && generation > 0)
     const record = await store.sessions.get('s')
     assert.ok(record)
     const { createdAt, lastUsedAt, expiresAt, ...rest } = record
@@ -16,7 +30,7 @@ export function sessions({ test, all, pair }: Suite): void {
       state,
       owner: 'node',
       ownerAlive: true,
-      generation: 1,
+      generation,
       delivered: 0,
     })
     assert.ok(Math.abs(createdAt - Date.now()) < 5 * MINUTE, 'createdAt is in ms since 1970')
@@ -39,62 +53,65 @@ export function sessions({ test, all, pair }: Suite): void {
 
   test('sessions: claim takes what has no owner, a dead one, or oneself, and nothing else', async (store) => {
     await startNode(store, 'alive')
-    await store.sessions.create(session('s', 'alive'))
+    const first = await store.sessions.create(session('s', 'alive'))
     const claim = (owner: string, generation: number) => store.sessions.claim('s', { owner, generation })
-    assert.equal(await claim('other', 1), undefined, 'the owner lives')
-    assert.equal(await claim('alive', 2), undefined, 'another generation')
-    assert.equal((await claim('alive', 1))?.generation, 2, 'the owner itself')
+    assert.equal(await claim('other', first), undefined, 'the owner lives')
+    assert.equal(await claim('alive', first + 1), undefined, 'another generation')
+    const second = (await claim('alive', first))!.generation
+    assert.ok(second > first, 'the owner itself')
     await store.nodes.unregister('alive')
     assert.equal((await store.sessions.get('s'))?.ownerAlive, false)
-    const record = await claim('other', 2)
-    assert.deepEqual([record?.owner, record?.generation], ['other', 3], 'a dead owner')
-    assert.equal(await store.sessions.release('s', 2), false)
-    assert.equal(await store.sessions.release('s', 3), true)
+    const record = (await claim('other', second))!
+    const third = record.generation
+    assert.ok(third > second, 'a dead owner')
+    assert.equal(record.owner, 'other')
+    assert.equal(await store.sessions.release('s', second), false)
+    assert.equal(await store.sessions.release('s', third), true)
     const released = await store.sessions.get('s')
-    assert.deepEqual([released?.owner, released?.generation, released?.ownerAlive], [null, 3, false])
-    assert.equal((await claim('alive', 3))?.generation, 4, 'no owner')
-    assert.equal(await store.sessions.claim('nobody', { owner: 'alive', generation: 1 }), undefined)
+    assert.deepEqual([released?.owner, released?.generation, released?.ownerAlive], [null, third, false])
+    assert.ok((await claim('alive', third))!.generation > third, 'no owner')
+    assert.equal(await store.sessions.claim('nobody', { owner: 'alive', generation: first }), undefined)
   })
 
   test('sessions: an owner that comes back under another id keeps its generation, unless it has been followed', async (store) => {
     await startNode(store, 'before')
     await startNode(store, 'other')
-    await store.sessions.create(session('s', 'before'))
-    const keep = (owner: string) => store.sessions.claim('s', { owner, generation: 1, keep: true })
+    const generation = await store.sessions.create(session('s', 'before'))
+    const keep = (owner: string) => store.sessions.claim('s', { owner, generation, keep: true })
     assert.equal(await keep('after'), undefined, 'while the owner lives it is not to be had')
     await store.nodes.unregister('before')
     await startNode(store, 'after')
     const record = await keep('after')
-    assert.deepEqual([record?.owner, record?.generation, record?.ownerAlive], ['after', 1, true])
-    await append(store, 's', 'a', message('goes on'), { generation: 1 })
-    assert.equal(await store.sessions.claim('s', { owner: 'other', generation: 1 }), undefined)
+    assert.deepEqual([record?.owner, record?.generation, record?.ownerAlive], ['after', generation, true])
+    await append(store, 's', 'a', message('goes on'), { generation })
+    assert.equal(await store.sessions.claim('s', { owner: 'other', generation }), undefined)
     await store.nodes.unregister('after')
-    assert.equal((await store.sessions.claim('s', { owner: 'other', generation: 1 }))?.generation, 2)
+    await claimed(store, 's', 'other', generation)
     assert.equal(await keep('late'), undefined, 'somebody has followed')
   })
 
   all('sessions: of 20 racing claims exactly one wins', async (stores) => {
     for (const round of range(5)) {
       const id = `s${round}`
-      await stores[0]!.sessions.create(session(id, 'gone'))
+      const generation = await stores[0]!.sessions.create(session(id, 'gone'))
       const claims = range(20).map((i) =>
-        stores[i % stores.length]!.sessions.claim(id, { owner: `node-${i}`, generation: 1 }),
+        stores[i % stores.length]!.sessions.claim(id, { owner: `node-${i}`, generation }),
       )
       const winners = (await Promise.all(claims)).filter((record) => record !== undefined)
       assert.equal(winners.length, 1)
       const record = await stores[0]!.sessions.get(id)
-      assert.deepEqual([record?.owner, record?.generation], [winners[0]?.owner, 2])
+      assert.deepEqual([record?.owner, record?.generation], [winners[0]?.owner, winners[0]?.generation])
     }
   })
 
   test('sessions: update replaces the state, for its generation only', async (store) => {
-    await store.sessions.create(session('s', 'node'))
+    const generation = await store.sessions.create(session('s', 'node'))
     const next = { ...state, initialized: true, logLevel: 'debug', subscriptions: ['file:///ž', 'b'] }
-    assert.equal(await store.sessions.update('s', 2, next), false)
+    assert.equal(await store.sessions.update('s', generation + 1, next), false)
     assert.deepEqual((await store.sessions.get('s'))?.state, state)
-    assert.equal(await store.sessions.update('s', 1, next), true)
+    assert.equal(await store.sessions.update('s', generation, next), true)
     assert.deepEqual((await store.sessions.get('s'))?.state, next)
-    assert.equal(await store.sessions.update('nobody', 1, next), false)
+    assert.equal(await store.sessions.update('nobody', generation, next), false)
   })
 
   test('sessions: `delivered` rises and never falls', async (store) => {
@@ -112,19 +129,52 @@ export function sessions({ test, all, pair }: Suite): void {
     await store.sessions.touch([])
   })
 
+  test('touch: it says which are gone or another’s, and without a ttl it only looks', async (store) => {
+    const held = await store.sessions.create(session('held', 'gone'))
+    const first = await store.sessions.create(session('claimed', 'gone'))
+    const ended = await store.sessions.create(session('ended', 'gone'))
+    const { generation } = await claimed(store, 'claimed', 'next', first)
+    await store.sessions.terminate('ended')
+    const before = await store.sessions.get('held')
+    const touches = [
+      { id: 'held', generation: held, delivered: 4 },
+      { id: 'claimed', generation: first },
+      { id: 'ended', generation: ended },
+      { id: 'never', generation: 1 },
+      { id: 'ended' },
+      { id: 'never', ttl: MINUTE },
+    ]
+    const lost = await store.sessions.touch(touches)
+    assert.deepEqual([...lost].sort(), ['claimed', 'ended', 'never'])
+    assert.deepEqual(await store.sessions.get('held'), { ...before, delivered: 4 }, 'looking is no use')
+    assert.deepEqual(await store.sessions.touch([{ id: 'claimed', generation }, { id: 'held' }]), [])
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    assert.deepEqual(await store.sessions.touch([{ id: 'held', generation: held, ttl: 10 * MINUTE }]), [])
+    const after = await store.sessions.get('held')
+    assert.ok(after!.expiresAt > before!.expiresAt + MINUTE && after!.lastUsedAt > before!.lastUsedAt)
+    // All that a busy node holds, in one operation.
+    const ids = range(500).map((i) => `many-${i}`)
+    const made = await Promise.all(ids.map((id) => store.sessions.create(session(id, 'gone'))))
+    const asked = ids.map((id, i) => ({ id, generation: made[i]! + (i % 50 === 0 ? 1 : 0) }))
+    assert.deepEqual(
+      [...(await store.sessions.touch(asked))].sort(),
+      ids.filter((_, i) => i % 50 === 0).sort(),
+    )
+  })
+
   test('terminate: the session is gone for every method, and nothing revives it', async (store) => {
     await startNode(store, 'node')
-    await store.sessions.create(session('s', 'node'))
-    await append(store, 's', 'a', message(1), { generation: 1 })
+    const generation = await store.sessions.create(session('s', 'node'))
+    await append(store, 's', 'a', message(1), { generation })
     assert.equal(await store.sessions.terminate('s'), true)
     const isGone = async (code: ErrorCode | ErrorCode[] = 'SESSION_GONE') => {
       assert.equal(await store.sessions.get('s'), undefined)
-      assert.equal(await store.sessions.claim('s', { owner: 'node', generation: 1 }), undefined)
-      assert.equal(await store.sessions.update('s', 1, state), false)
-      assert.equal(await store.sessions.release('s', 1), false)
+      assert.equal(await store.sessions.claim('s', { owner: 'node', generation }), undefined)
+      assert.equal(await store.sessions.update('s', generation, state), false)
+      assert.equal(await store.sessions.release('s', generation), false)
       assert.equal(await store.sessions.terminate('s'), false)
       assert.deepEqual((await store.sessions.list()).sessions, [])
-      await rejectsWith(code, append(store, 's', 'a', message(2), { generation: 1 }))
+      await rejectsWith(code, append(store, 's', 'a', message(2), { generation }))
       await rejectsWith('SESSION_GONE', store.sessions.create(session('s', 'node')))
       await store.sessions.touch([{ id: 's', ttl: MINUTE, delivered: 3 }])
     }
@@ -135,11 +185,11 @@ export function sessions({ test, all, pair }: Suite): void {
   })
 
   test('terminate: appends on their way are stored before it or refused', async (store) => {
-    await store.sessions.create(session('s', 'node'))
-    const before = range(20).map((i) => append(store, 's', 'a', message(i), { generation: 1 }))
+    const generation = await store.sessions.create(session('s', 'node'))
+    const before = range(20).map((i) => append(store, 's', 'a', message(i), { generation }))
     const settled = Promise.allSettled(before)
     assert.equal(await store.sessions.terminate('s'), true)
-    await rejectsWith('SESSION_GONE', append(store, 's', 'a', message('late'), { generation: 1 }))
+    await rejectsWith('SESSION_GONE', append(store, 's', 'a', message('late'), { generation }))
     for (const [i, { status }] of (await settled).entries()) {
       if (status === 'rejected') await rejectsWith('SESSION_GONE', before[i]!)
     }
@@ -173,15 +223,15 @@ export function sessions({ test, all, pair }: Suite): void {
 
   pair('sessions: what one store changes the other sees at once', async (one, two) => {
     await startNode(one, 'node')
-    await one.sessions.create(session('s', 'node'))
+    const first = await one.sessions.create(session('s', 'node'))
     assert.equal((await two.sessions.get('s'))?.ownerAlive, true)
-    await two.sessions.update('s', 1, { ...state, initialized: true })
+    await two.sessions.update('s', first, { ...state, initialized: true })
     assert.equal((await one.sessions.get('s'))?.state.initialized, true)
     await one.nodes.unregister('node')
-    assert.equal((await two.sessions.claim('s', { owner: 'next', generation: 1 }))?.generation, 2)
-    await rejectsWith('FENCED', append(one, 's', 'a', message(1), { generation: 1 }))
+    const { generation } = await claimed(two, 's', 'next', first)
+    await rejectsWith('FENCED', append(one, 's', 'a', message(1), { generation: first }))
     await two.sessions.terminate('s')
     assert.equal(await one.sessions.get('s'), undefined)
-    await rejectsWith('SESSION_GONE', append(one, 's', 'a', message(1), { generation: 2 }))
+    await rejectsWith('SESSION_GONE', append(one, 's', 'a', message(1), { generation }))
   })
 }

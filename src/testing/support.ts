@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type ErrorCode, isPersistError } from '../errors.ts'
 import {
   type Append,
+  type ClaimedSession,
   nodeChannel,
   type SessionState,
   type StoredEvent,
@@ -12,7 +13,11 @@ import type { Store } from '../store/store.ts'
 export const MINUTE = 60_000
 
 /** Resolves with the first truthy result; fails after `within` ms. */
-export async function eventually<T>(what: string, check: () => T | Promise<T>, within = 15_000): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  check: () => T | Promise<T>,
+  within = 15_000,
+): Promise<NonNullable<T>> {
   const deadline = performance.now() + within
   for (;;) {
     const result = await check()
@@ -86,11 +91,28 @@ export function session(id: string, owner: string, ttl = MINUTE, principal: stri
   return { id, owner, ttl, principal, state }
 }
 
+/** A claim that must succeed; resolves with what was claimed, in a later generation. */
+export async function claimed(
+  store: Store,
+  id: string,
+  owner: string,
+  generation: number,
+): Promise<ClaimedSession> {
+  const record = await store.sessions.claim(id, { owner, generation })
+  assert.ok(record, `${owner} may claim ${id}`)
+  assert.equal(record.owner, owner)
+  assert.ok(Number.isSafeInteger(record.generation) && record.generation > generation, 'a later generation')
+  return record
+}
+
+export const PROFILE = '{"speaks":[1,2],"note":"žluťoučký 🐎"}'
+
 /** As a node does it: listen first, then register. */
 export async function startNode(store: Store, id: string, lease = MINUTE): Promise<Subscription> {
-  const subscription = await store.bus.subscribe(nodeChannel(id), () => {})
-  await store.nodes.register({ id, publicKey: `key-of-${id}` }, lease)
-  return subscription
+  const receiving = await store.bus.receive(id, () => {})
+  const subscribed = await store.bus.subscribe(nodeChannel(id), () => {})
+  await store.nodes.register({ id, publicKey: `key-of-${id}`, profile: PROFILE }, lease)
+  return { close: async () => void (await Promise.all([receiving.close(), subscribed.close()])) }
 }
 
 /** One turn of the event loop: a loop of promises alone would never let I/O and timers in. */

@@ -4,6 +4,7 @@ import type { Store } from '../store/store.ts'
 import type { Suite } from './suite.ts'
 import {
   append,
+  claimed,
   eventually,
   MINUTE,
   message,
@@ -50,21 +51,26 @@ function page(over: Partial<LogPage> = {}): LogPage {
     last: 5,
     more: false,
     corrupt: 0,
+    scanned: 5,
     events,
+    open: [],
     session: { ...record, ttl: 15 * MINUTE },
     ...over,
   }
 }
 
-const take = (store: Store, sessionId = 's', after = 0, limit = 100) =>
-  transferOf(store).take({ sessionId, after, limit })
+async function take(store: Store, sessionId = 's', after = 0, limit = 100): Promise<LogPage | undefined> {
+  const found = await transferOf(store).take({ sessionId, after, limit })
+  assert.ok(!found || !('terminatedUntil' in found), 'it was not terminated')
+  return found
+}
 
 export function transfer({ test, corrupt, ms }: Suite): void {
   test('transfer: a log and its record are taken as they are, in pages', async (store) => {
     await startNode(store, 'node')
-    await store.sessions.create(session('s', 'node', 2 * MINUTE, 'somebody'))
-    await store.sessions.claim('s', { owner: 'node', generation: 1 })
-    for (const i of range(7)) await append(store, 's', `stream ${i % 2}`, message(i), { generation: 2 })
+    const created = await store.sessions.create(session('s', 'node', 2 * MINUTE, 'somebody'))
+    const { generation } = await claimed(store, 's', 'node', created)
+    for (const i of range(7)) await append(store, 's', `stream ${i % 2}`, message(i), { generation })
     const before = Date.now()
     await append(store, 'log {only}%', 'a', message('log'), { ttl: MINUTE })
     assert.deepEqual(await idsOf(store), ['log {only}%', 's'])
@@ -75,7 +81,7 @@ export function transfer({ test, corrupt, ms }: Suite): void {
     const taken = [...first.events, ...rest.events].map(({ expiresAt: _expiresAt, ...event }) => event)
     assert.deepEqual(taken, await readAll(store, 's'))
     const { epoch, last } = await store.log.read({ sessionId: 's', after: 0, limit: 1 })
-    assert.deepEqual([first.epoch, first.last, first.generation, first.corrupt], [epoch, last, 2, 0])
+    assert.deepEqual([first.epoch, first.last, first.generation, first.corrupt], [epoch, last, generation, 0])
     assert.match(first.epoch, /^[0-9a-zA-Z]{8}$/)
     assert.ok(Math.abs(first.expiresAt - record.expiresAt) <= 1)
     const kept = { principal: 'somebody', state, delivered: 0, ttl: 2 * MINUTE }
@@ -108,9 +114,9 @@ export function transfer({ test, corrupt, ms }: Suite): void {
       (await store.sessions.list()).sessions.map(({ id }) => id),
       ['s'],
     )
-    assert.equal((await store.sessions.claim('s', { owner: 'node', generation: 3 }))?.generation, 4)
+    const { generation } = await claimed(store, 's', 'node', 3)
     await rejectsWith('FENCED', append(store, 's', 'a', message('stale'), { generation: 3 }))
-    const position = await append(store, 's', 'a', message('new'), { generation: 4 })
+    const position = await append(store, 's', 'a', message('new'), { generation })
     assert.ok(position > 5, 'positions go on')
     assert.deepEqual(
       (await readAll(store, 's', { streamId: 'a', after: 1 })).map((event) => event.position),
@@ -155,6 +161,74 @@ export function transfer({ test, corrupt, ms }: Suite): void {
     assert.deepEqual(await idsOf(store), [])
   })
 
+  test('transfer: a tombstone is taken, and ends the session wherever it is put', async (store) => {
+    const id = (sessionId: string) => ({ sessionId, after: 0, limit: 10 })
+    await store.sessions.create(session('ended', 'node'))
+    await store.sessions.terminate('ended')
+    const taken = await transferOf(store).take(id('ended'))
+    assert.ok(taken && 'terminatedUntil' in taken, 'what is left of it')
+    assert.equal(taken.sessionId, 'ended')
+    assert.ok(Math.abs(taken.terminatedUntil - (Date.now() + MINUTE)) < 30_000)
+    assert.deepEqual(await idsOf(store), [], 'a tombstone is no log')
+
+    const until = Date.now() + MINUTE
+    const bury = (sessionId: string) => transferOf(store).put({ sessionId, terminatedUntil: until })
+    await transferOf(store).put(page())
+    const { generation } = await claimed(store, 's', 'node', 3)
+    await transferOf(store).put(page({ sessionId: 'log', session: null, generation: 0 }))
+    for (const sessionId of ['s', 'log', 'never']) {
+      assert.equal(await bury(sessionId), true, sessionId)
+      assert.equal(await bury(sessionId), true, 'again')
+      assert.equal(await store.sessions.get(sessionId), undefined)
+      assert.deepEqual(await readAll(store, sessionId), [])
+      await rejectsWith('SESSION_GONE', store.sessions.create(session(sessionId, 'node')))
+      assert.equal(await transferOf(store).put(page({ sessionId, generation: 9 })), false)
+    }
+    await rejectsWith(['SESSION_GONE', 'FENCED'], append(store, 's', 'a', message(1), { generation }))
+    assert.deepEqual(await store.sessions.touch([{ id: 's', generation }]), ['s'])
+    assert.deepEqual([await idsOf(store), (await store.sessions.list()).sessions], [[], []])
+  })
+
+  test('transfer: a tombstone goes when its time is over', async (store) => {
+    await transferOf(store).put({ sessionId: 's', terminatedUntil: Date.now() + ms(400) })
+    await rejectsWith('SESSION_GONE', store.sessions.create(session('s', 'node')))
+    await eventually('the id is free', () =>
+      store.sessions.create(session('s', 'node')).then(
+        () => true,
+        () => false,
+      ),
+    )
+    assert.ok(await store.sessions.get('s'))
+  })
+
+  test('transfer: open streams travel with their log, on every page', async (store) => {
+    const generation = await store.sessions.create(session('s', 'gone'))
+    const events = ['b', 'a', 'b'].map((streamId) => ({ streamId, kind: 'open', payload: streamId }) as const)
+    await store.log.append({ sessionId: 's', events, generation, ttl: MINUTE })
+    for (const i of range(4)) await append(store, 's', 'a', message(i), { generation, limit: 3 })
+    const open = [
+      { streamId: 'b', payload: 'b', runs: 2 },
+      { streamId: 'a', payload: 'a', runs: 1 },
+    ]
+    const taken = (await take(store, 's', 0, 1))!
+    assert.deepEqual(taken.open, open)
+    assert.equal(await transferOf(store).put({ ...taken, sessionId: 'copy' }), true)
+    assert.deepEqual((await take(store, 'copy'))!.open, open)
+    const later = { streamId: 'c', payload: 'ž🐎\u0000', runs: 1 }
+    assert.equal(await transferOf(store).put({ ...taken, sessionId: 'copy', open: [open[1]!, later] }), true)
+    const record = await claimed(store, 'copy', 'next', generation)
+    assert.deepEqual(record.open, [open[1], later])
+    await transferOf(store).put(page({ sessionId: 'log', session: null, generation: 0, open }))
+    assert.deepEqual((await take(store, 'log'))!.open, open, 'of a log without a record too')
+    await append(store, 'log', 'a', '', { touch: true })
+    await store.log.append({
+      sessionId: 'log',
+      events: [{ streamId: 'b', kind: 'end', payload: '' }],
+      ttl: MINUTE,
+    })
+    assert.deepEqual((await take(store, 'log'))!.open, [open[1]])
+  })
+
   test('transfer: a log without a record, and one that has lost all its events', async (store) => {
     await transferOf(store).put(page({ session: null, generation: 0 }))
     assert.equal(await store.sessions.get('s'), undefined)
@@ -197,8 +271,14 @@ export function transfer({ test, corrupt, ms }: Suite): void {
     test('transfer: what cannot be decoded is counted', async (store) => {
       await transferOf(store).put(page())
       await corrupt('s', 2)
-      const { events, corrupt: count } = (await take(store))!
+      const { events, corrupt: count, scanned } = (await take(store))!
       assert.deepEqual([events.map(({ position }) => position), count], [[1, 5], 1])
+      assert.ok(scanned >= 5)
+      await corrupt('s', 1)
+      const first = (await take(store, 's', 0, 2))!
+      assert.deepEqual([first.events, first.corrupt, first.more], [[], 2, true])
+      assert.ok(first.scanned >= 2 && first.scanned < 5, 'a page without an event says where the next begins')
+      assert.deepEqual((await take(store, 's', first.scanned, 2))!.events.length, 1)
     })
   }
 }

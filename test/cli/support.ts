@@ -120,7 +120,7 @@ const HOUR = 3_600_000
 
 /** Two sessions of a node that lives, and a log without a record. Resolves with the ids of the events of `one`. */
 export async function fill(store: Store): Promise<string[]> {
-  await store.nodes.register({ id: 'node-1', publicKey: 'key' }, HOUR)
+  await store.nodes.register({ id: 'node-1', publicKey: 'key', profile: '{}' }, HOUR)
   for (const [id, principal] of [
     ['one', 'alice'],
     ['two', null],

@@ -45,10 +45,11 @@ async function run(source: Store, destination: Store, options: Options): Promise
       () => `${Progress.bar(done.sessions, total)}${describe(done.sessions, done.logs, done.events)}`,
     ),
   ).finally(() => progress.end())
-  const { sessions, logs, events, undecodable, leftAlone, unverified } = result
+  const { sessions, logs, events, undecodable, leftAlone, unverified, ended } = result
   const document = { from: maskUrl(options.from), to: maskUrl(options.to), ...result }
   const line = `Copied and verified ${describe(sessions, logs, events)}.`
-  await print(document, [line], options)
+  const lines = ended > 0 ? [line, `Terminated ${count(ended, 'session')}, as the source has.`] : [line]
+  await print(document, lines, options)
   const problems = [
     undecodable > 0 &&
       `${count(undecodable, 'event')} could not be decoded and ${undecodable === 1 ? 'was' : 'were'} left out`,

@@ -66,21 +66,27 @@ async function list(store: Store, sessionId: string, options: Options): Promise<
     if (page.epoch === undefined) throw noLog(sessionId)
     found.push(...page.events)
     corrupt += page.corrupt
-    after = found.at(-1)?.position ?? after
-  } while (page.more && page.events.length > 0 && found.length < options.limit)
+    const isStuck = page.scanned <= after
+    after = page.scanned
+    if (isStuck) break
+  } while (page.more && found.length < options.limit)
   const { epoch, floor, last, more } = page
   const shown = found.map((event) => describe(event, options))
-  const rows = shown.map((event) => [
-    String(event.position),
-    event.stream,
-    event.kind,
-    String(event.bytes),
-    event.payload,
-  ])
-  const lines =
-    found.length === 0 ? ['No events.'] : table([['POSITION', 'STREAM', 'KIND', 'BYTES', 'PAYLOAD'], ...rows])
-  if (more) lines.push(`There are more: --after ${after}`)
-  if (corrupt > 0) lines.push(`${corrupt} more could not be decoded.`)
+  const lines = () => {
+    const rows = shown.map(({ position, stream, kind, bytes, payload }) => [
+      String(position),
+      stream,
+      kind,
+      String(bytes),
+      payload,
+    ])
+    const head = ['POSITION', 'STREAM', 'KIND', 'BYTES', 'PAYLOAD']
+    return [
+      ...(rows.length === 0 ? ['No events.'] : table([head, ...rows])),
+      ...(more ? [`There are more: --after ${after}`] : []),
+      ...(corrupt > 0 ? [`${corrupt} more could not be decoded.`] : []),
+    ]
+  }
   await print({ session: sessionId, epoch, floor, last, more, corrupt, events: shown }, lines, options)
 }
 
@@ -102,9 +108,11 @@ async function follow(store: Store, sessionId: string, options: Options): Promis
       const { position, stream, kind, bytes, payload } = shown
       const line = [position, stream, kind, bytes, payload].map((cell) => printable(String(cell))).join('  ')
       await printLine(options.json ? JSON.stringify(shown) : line)
-      after = position
     }
-    if (!page.more) await pause(POLL)
+    const isStuck = page.scanned <= after
+    // Where the log ends, its end may grow: what is scanned beyond the last event is no reason to pass anything over.
+    after = page.scanned
+    if (!page.more || isStuck) await pause(POLL)
   }
 }
 

@@ -49,15 +49,17 @@ async function list(options: ListOptions): Promise<void> {
     }
     const { sessions, next } = await store.sessions.list(query)
     const head = ['SESSION', 'PRINCIPAL', 'OWNER', 'LAST USED', 'EXPIRES']
-    const rows = sessions.map((session) => [
-      session.id,
-      session.principal ?? '-',
-      owner(session),
-      time(session.lastUsedAt),
-      time(session.expiresAt),
-    ])
-    const lines = sessions.length === 0 ? ['No sessions.'] : table([head, ...rows])
-    if (next !== undefined) lines.push(`There are more: --cursor '${next}'`)
+    const lines = () => {
+      const rows = sessions.map((session) => [
+        session.id,
+        session.principal ?? '-',
+        owner(session),
+        time(session.lastUsedAt),
+        time(session.expiresAt),
+      ])
+      const more = next === undefined ? [] : [`There are more: --cursor '${next}'`]
+      return [...(rows.length === 0 ? ['No sessions.'] : table([head, ...rows])), ...more]
+    }
     await print({ sessions, ...(next !== undefined && { next }) }, lines, options)
   })
 }

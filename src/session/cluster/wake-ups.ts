@@ -1,7 +1,7 @@
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import { type Bus, nodeChannel } from '../../store/port.ts'
-import type { Terminated } from '../../store/shared/announce-terminations.ts'
+import type { Terminated } from '../../store/shared/announced-sessions.ts'
 import type { Update } from '../streams/tail.ts'
 
 /** What the owner of a session tells a node about one of the streams that it serves to a client. */

@@ -27,8 +27,7 @@ export async function findLostCalls(log: EventLog, sessionId: string): Promise<r
   let after = 0
   for (;;) {
     const page = await log.read({ sessionId, after, limit: PAGE })
-    for (const { streamId, kind, payload, position } of page.events) {
-      after = position
+    for (const { streamId, kind, payload } of page.events) {
       if (kind === 'open') {
         const parsed = parseJson(payload)
         const requests = (toMessages(parsed) ?? []).filter(isRequest)
@@ -41,7 +40,8 @@ export async function findLostCalls(log: EventLog, sessionId: string): Promise<r
         open.delete(streamId)
       }
     }
-    if (!page.more) break
+    if (!page.more || page.scanned <= after) break
+    after = page.scanned
   }
   return [...open].map(([streamId, { parsed, requests }]) => ({
     streamId,

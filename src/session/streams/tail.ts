@@ -1,6 +1,6 @@
 import { delay } from '../../clock.ts'
 import { isPersistError } from '../../errors.ts'
-import { KEEP_ALIVE_FRAME, messageFrame, primingFrame, retryFrame, type Sink } from '../../sse.ts'
+import { gapFrame, KEEP_ALIVE_FRAME, messageFrame, primingFrame, retryFrame, type Sink } from '../../sse.ts'
 import { formatEventId } from '../../store/event-id.ts'
 import type { EventLog, GapReason, StoredEvent } from '../../store/port.ts'
 import { replay } from '../../store/replay.ts'
@@ -213,7 +213,7 @@ export class Tail implements Listener {
       while (this.#behind && !this.#blocked && this.#isReading()) {
         this.#behind = false
         const cursor = { streamId, position: this.#seen, epoch: this.#epoch }
-        for await (const event of replay(log, sessionId, cursor, { onGap: (reason) => this.#gap(reason) })) {
+        for await (const event of replay(log, sessionId, cursor, { onGap: (...gap) => this.#gap(...gap) })) {
           if (!this.#isReading()) return
           if (event.epoch !== this.#epoch) {
             this.#epoch = event.epoch
@@ -299,9 +299,12 @@ export class Tail implements Listener {
     this.#out = ''
   }
 
-  #gap(reason: GapReason): void {
+  #gap(reason: GapReason, after: number): void {
+    if (reason === 'lost') this.#seen = after
     if (this.#gapReported) return
     this.#gapReported = true
     this.#options.onGap?.(reason)
+    this.#send(gapFrame(reason))
+    this.#flush()
   }
 }

@@ -143,6 +143,17 @@ export class MemorySessions implements SessionTable {
     return row?.terminated && row.tombstoneUntil > this.#clock.now() ? row : this.#live(id)
   }
 
+  /** A tombstone from elsewhere. */
+  bury(id: string, until: number): void {
+    const now = this.#clock.now()
+    const state = { initialize: '', initialized: false, protocolVersion: '' }
+    const empty = { id, principal: null, state, owner: null, generation: 0, delivered: 0, ttl: 0 }
+    const row = this.#rows.get(id) ?? { ...empty, createdAt: now, lastUsedAt: now, tombstoneUntil: 0 }
+    const tombstoneUntil = Math.max(row.tombstoneUntil, until)
+    this.#rows.set(id, { ...row, terminated: true, tombstoneUntil })
+    this.#log.drop(id)
+  }
+
   put(row: MemorySessionRow): void {
     this.#rows.set(row.id, row)
   }

@@ -1,15 +1,8 @@
 import { type Clock, systemClock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { defaultLogger, type Logger } from '../../logger.ts'
-import type { SessionEventStoreOptions, StoreHealth, StoreStats, SweepResult } from '../port.ts'
-import { DEFAULT_TTL } from '../port.ts'
-import { type ServerEventBus, serverEventBus } from '../sdk/server-event-bus.ts'
-import { sessionEventStore } from '../sdk/session-event-store.ts'
-import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../sdk/task-message-queue.ts'
-import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../sdk/task-store.ts'
-import { announceTerminations } from '../shared/announce-terminations.ts'
-import { type LocalNodes, rememberLocalNodes } from '../shared/local-nodes.ts'
-import type { Store } from '../store.ts'
+import type { Logger } from '../../logger.ts'
+import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
+import { BackendStore } from '../store.ts'
 import { MemoryBus } from './memory-bus.ts'
 import { MemoryLog } from './memory-log.ts'
 import { MemoryNodes } from './memory-nodes.ts'
@@ -25,15 +18,8 @@ export interface MemoryEventStoreOptions {
   readonly clock?: Clock
 }
 
-/**
- * Everything in this process's memory: the shortest correct backend, the reference for the others, and good for
- * tests and for streams that need not outlive the process.
- *
- * @example
- * const store = new MemoryEventStore()
- * const eventStore = store.forSession('session-1')
- */
-export class MemoryEventStore implements Store {
+/** The parts of the memory store. A method runs to its end in one turn of the event loop: that makes it atomic. */
+export class MemoryBackend implements Backend {
   readonly backend = 'memory'
   readonly traits = { durable: false, reach: 'process', detectsDeadNodes: false } as const
   readonly log: MemoryLog
@@ -42,44 +28,16 @@ export class MemoryEventStore implements Store {
   readonly bus: MemoryBus
   readonly tasks: MemoryTasks
   readonly transfer: MemoryTransfer
-  readonly #local: LocalNodes
-  readonly #ttl: number
-  readonly #logger: Logger
   #closed = false
 
-  constructor({
-    ttl = DEFAULT_TTL,
-    logger = defaultLogger,
-    clock = systemClock,
-  }: MemoryEventStoreOptions = {}) {
-    this.#ttl = ttl
-    this.#logger = logger
+  constructor(clock: Clock) {
     const assertOpen = () => this.#assertOpen()
     this.log = new MemoryLog(clock, assertOpen)
     this.nodes = new MemoryNodes(clock, assertOpen)
     this.sessions = new MemorySessions(clock, this.log, this.nodes, assertOpen)
     this.bus = new MemoryBus(this.nodes, assertOpen)
     this.tasks = new MemoryTasks(clock, assertOpen)
-    this.#local = rememberLocalNodes(this.nodes)
-    announceTerminations(this.sessions, this.bus)
     this.transfer = new MemoryTransfer(this.log, this.sessions, assertOpen)
-  }
-
-  forSession(sessionId: string, options: SessionEventStoreOptions = {}) {
-    return sessionEventStore(this.log, sessionId, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  serverEventBus<E extends object>(): ServerEventBus<E> {
-    return serverEventBus(this.bus, this.#logger)
-  }
-
-  taskStore<R extends object = TaskResult>(options: TaskStoreOptions = {}): TaskStore<R> {
-    const parts = { tasks: this.tasks, nodes: this.nodes, local: this.#local }
-    return taskStore(parts, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  taskMessageQueue<M extends QueuedMessage>(): TaskMessageQueue<M> {
-    return taskMessageQueue(this.tasks)
   }
 
   async ready(): Promise<void> {
@@ -113,9 +71,24 @@ export class MemoryEventStore implements Store {
 
   async close(): Promise<void> {
     this.#closed = true
+    this.bus.close()
   }
 
   #assertOpen(): void {
     if (this.#closed) throw new PersistError('STORE_CLOSED', 'The memory store is closed; open a new one.')
+  }
+}
+
+/**
+ * Everything in this process's memory: the shortest correct backend, the reference for the others, and good for
+ * tests and for streams that need not outlive the process.
+ *
+ * @example
+ * const store = new MemoryEventStore()
+ * const eventStore = store.forSession('session-1')
+ */
+export class MemoryEventStore extends BackendStore {
+  constructor(options: MemoryEventStoreOptions = {}) {
+    super(new MemoryBackend(options.clock ?? systemClock), options)
   }
 }

@@ -1,8 +1,8 @@
 import type { Clock } from '../../clock.ts'
-import type { TaskPage, TaskRecord, TaskTable } from '../port.ts'
+import type { Pushed, TaskPage, TaskRecord, TaskTable } from '../port.ts'
 import { taskExists } from '../shared/refusals.ts'
 
-type Row = TaskRecord & { readonly expiresAt: number }
+type Row = TaskRecord & { readonly expiresAt: number; readonly queue: string[] }
 
 export class MemoryTasks implements TaskTable {
   readonly #rows = new Map<string, Row>()
@@ -18,7 +18,7 @@ export class MemoryTasks implements TaskTable {
     this.#assertOpen()
     const { ttl, ...given } = task
     if (this.#rows.has(given.id)) throw taskExists(given.id)
-    this.#rows.set(given.id, { ...given, version: 1, expiresAt: this.#clock.now() + ttl })
+    this.#rows.set(given.id, { ...given, version: 1, expiresAt: this.#clock.now() + ttl, queue: [] })
   }
 
   async get(id: string): Promise<TaskRecord | undefined> {
@@ -47,10 +47,31 @@ export class MemoryTasks implements TaskTable {
     return rows.length > limit ? { tasks, next: tasks.at(-1)!.id } : { tasks }
   }
 
+  async push(id: string, { text, limit, sessionId }: Parameters<TaskTable['push']>[1]): Promise<Pushed> {
+    this.#assertOpen()
+    const row = this.#of(id, sessionId)
+    if (!row) return 'absent'
+    if (row.queue.length >= limit) return 'full'
+    row.queue.push(text)
+    return 'queued'
+  }
+
+  async shift(id: string, { limit, sessionId }: { limit: number; sessionId?: string }) {
+    this.#assertOpen()
+    return this.#of(id, sessionId)?.queue.splice(0, limit) ?? []
+  }
+
   sweep(limit: number): number {
     const dead = [...this.#rows.keys()].filter((id) => !this.#live(id)).slice(0, limit)
     for (const id of dead) this.#rows.delete(id)
     return dead.length
+  }
+
+  /** The task, unless it is another session's. */
+  #of(id: string, sessionId: string | undefined): Row | undefined {
+    const row = this.#live(id)
+    const isTheirs = sessionId === undefined || row?.sessionId === null || row?.sessionId === sessionId
+    return isTheirs ? row : undefined
   }
 
   #live(id: string): Row | undefined {
@@ -59,6 +80,6 @@ export class MemoryTasks implements TaskTable {
   }
 }
 
-function record({ expiresAt: _expiresAt, ...row }: Row): TaskRecord {
+function record({ expiresAt: _expiresAt, queue: _queue, ...row }: Row): TaskRecord {
   return row
 }

@@ -1,4 +1,4 @@
-import type { LogPage, Transfer } from '../port.ts'
+import type { LogPage, Tombstone, Transfer } from '../port.ts'
 import type { MemoryLog } from './memory-log.ts'
 import type { MemorySessions } from './memory-sessions.ts'
 
@@ -18,8 +18,11 @@ export class MemoryTransfer implements Transfer {
     yield* this.#log.ids()
   }
 
-  async take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | undefined> {
+  async take(query: { sessionId: string; after: number; limit: number }) {
+    this.#assertOpen()
     const { sessionId } = query
+    const row = this.#sessions.row(sessionId)
+    if (row?.terminated) return { sessionId, terminatedUntil: row.tombstoneUntil }
     const page = await this.#log.read(query)
     const log = this.#log.live(sessionId)
     if (!log || log.epoch !== page.epoch) return undefined
@@ -28,16 +31,20 @@ export class MemoryTransfer implements Transfer {
     const events = page.events
       .filter(({ position }) => expiries.has(position))
       .map((event) => ({ ...event, expiresAt: expiries.get(event.position)! }))
-    const row = this.#sessions.row(sessionId)
-    if (!row || row.terminated)
-      return { ...page, sessionId, epoch, generation, expiresAt, events, session: null }
+    const open = this.#log.open(sessionId)
+    const taken = { ...page, sessionId, epoch, generation, expiresAt, events, open }
+    if (!row) return { ...taken, session: null }
     const { principal, state, delivered, createdAt, lastUsedAt, ttl } = row
     const session = { principal, state, delivered, createdAt, lastUsedAt, ttl }
-    return { ...page, sessionId, epoch, generation, expiresAt, events, session }
+    return { ...taken, session }
   }
 
-  async put(page: LogPage): Promise<boolean> {
+  async put(page: LogPage | Tombstone): Promise<boolean> {
     this.#assertOpen()
+    if ('terminatedUntil' in page) {
+      this.#sessions.bury(page.sessionId, page.terminatedUntil)
+      return true
+    }
     const { sessionId, epoch, generation, session } = page
     const known = this.#log.live(sessionId)
     if (known && (known.epoch !== epoch || known.generation > generation)) return false
@@ -49,6 +56,7 @@ export class MemoryTransfer implements Transfer {
     log.events.push(...page.events.filter(({ position }) => position > log.last))
     log.last = Math.max(log.last, page.more ? (page.events.at(-1)?.position ?? 0) : page.last)
     log.floor = Math.max(log.floor, page.floor)
+    log.open = new Map(page.open.map((stream) => [stream.streamId, stream]))
     log.expiresAt = Math.max(log.expiresAt, page.expiresAt)
     if (session) {
       const delivered = Math.max(session.delivered, row?.delivered ?? 0)

@@ -1,6 +1,6 @@
 import { PersistError } from '../../errors.ts'
 import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
-import { Group, type Outcome } from '../shared/group-commit.ts'
+import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { sql } from './postgres-kysely.ts'
 import { channelName, type PostgresListener, wakePayload } from './postgres-listener.ts'
@@ -32,13 +32,13 @@ export interface PostgresBusOptions {
  */
 export class PostgresBus implements Bus {
   readonly #options: PostgresBusOptions
-  readonly #letters: Group<Letter, boolean>
-  readonly #texts: Group<Text, undefined>
+  readonly #letters: GroupCommit<Letter, boolean>
+  readonly #texts: GroupCommit<Text, undefined>
 
   constructor(options: PostgresBusOptions) {
     this.#options = options
-    this.#letters = new Group((batch) => this.#post(batch))
-    this.#texts = new Group((batch) => this.#publish(batch))
+    this.#letters = new GroupCommit((batch) => this.#post(batch))
+    this.#texts = new GroupCommit((batch) => this.#publish(batch))
   }
 
   async post(nodeId: string, letter: Uint8Array): Promise<boolean> {

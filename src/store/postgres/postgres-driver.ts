@@ -1,4 +1,4 @@
-import { errorText, PersistError } from '../../errors.ts'
+import { driverMissing } from '../shared/options.ts'
 
 /** One statement. With a `name` it is prepared once per connection. */
 export interface PostgresQuery {
@@ -44,10 +44,6 @@ export async function loadDriver(): Promise<PostgresDriver> {
     const { default: pg } = await import('pg')
     return pg as unknown as PostgresDriver
   } catch (cause) {
-    throw new PersistError(
-      'DRIVER_MISSING',
-      `PostgreSQL needs the package pg, which could not be loaded (${errorText(cause)}); run: npm install pg`,
-      { cause },
-    )
+    throw driverMissing('pg', cause)
   }
 }

@@ -1,6 +1,6 @@
 import { isPersistError, PersistError } from '../../errors.ts'
 import type { Append, Appended, EventLog, Page, StoredEvent } from '../port.ts'
-import { awayIn, Group, type Outcome } from '../shared/group-commit.ts'
+import { awayIn, GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import { fenced, gone } from '../shared/refusals.ts'
 import { appendMany, appendOne, KINDS, type Slot, type StoredSlot } from './postgres-append.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
@@ -32,12 +32,12 @@ const MAX_ID_BYTES = 1024
 export class PostgresLog implements EventLog {
   readonly #options: PostgresLogOptions
   readonly #names: { logs: string; events: string }
-  readonly #group: Group<Append, Appended>
+  readonly #group: GroupCommit<Append, Appended>
 
   constructor(options: PostgresLogOptions) {
     this.#options = options
     this.#names = { logs: options.schema.quoted('mcp_logs'), events: options.schema.quoted('mcp_events') }
-    this.#group = new Group((batch) => this.#flush(batch))
+    this.#group = new GroupCommit((batch) => this.#flush(batch))
   }
 
   async append(append: Append): Promise<Appended> {

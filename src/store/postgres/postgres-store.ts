@@ -1,16 +1,10 @@
 import { monotonicNow } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { defaultLogger, type Logger } from '../../logger.ts'
+import { defaultLogger } from '../../logger.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
-import type { SessionEventStoreOptions, StoreHealth, StoreStats, SweepResult } from '../port.ts'
-import { DEFAULT_TTL } from '../port.ts'
-import { type ServerEventBus, serverEventBus } from '../sdk/server-event-bus.ts'
-import { sessionEventStore } from '../sdk/session-event-store.ts'
-import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../sdk/task-message-queue.ts'
-import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../sdk/task-store.ts'
-import { announceTerminations } from '../shared/announce-terminations.ts'
-import { type LocalNodes, rememberLocalNodes } from '../shared/local-nodes.ts'
-import type { Store } from '../store.ts'
+import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
+import { allPositive } from '../shared/options.ts'
+import { BackendStore } from '../store.ts'
 import { PostgresBus } from './postgres-bus.ts'
 import { PostgresConnections } from './postgres-connections.ts'
 import { loadDriver } from './postgres-driver.ts'
@@ -31,19 +25,8 @@ import { PostgresTransfer } from './postgres-transfer.ts'
 
 export type { PostgresEventStoreOptions }
 
-/**
- * PostgreSQL 13 and later through `pg` 8: shared by all hosts that reach it, and as durable as its
- * `synchronous_commit` says. Run `npx mcp-persist migrate --url …` once before the first use, or set `autoMigrate`.
- *
- * Nothing is opened before the first use. Methods reject with `DRIVER_MISSING` without `pg`, with `NOT_MIGRATED`
- * without the tables, with `SCHEMA_TOO_NEW` where a newer release has migrated, and as the port says.
- *
- * @throws PersistError `INVALID_ARGUMENT` from the constructor for a URL or schema name that is none.
- * @example
- * const store = new PostgresEventStore({ url: 'postgres://app:secret@db:5432/app?schema=mcp' })
- * const eventStore = store.forSession('session-1')
- */
-export class PostgresEventStore implements Store {
+/** The parts of the PostgreSQL store. */
+export class PostgresBackend implements Backend {
   readonly backend = 'postgres'
   readonly traits = { durable: true, reach: 'network', detectsDeadNodes: true } as const
   readonly log: PostgresLog
@@ -55,22 +38,18 @@ export class PostgresEventStore implements Store {
   /** What `mcp-persist migrate` works on. */
   readonly migrations: PostgresMigrations
   readonly #options: PostgresEventStoreOptions
-  readonly #logger: Logger
-  readonly #ttl: number
   readonly #target: PostgresTarget
   readonly #connections: PostgresConnections
   readonly #schema: PostgresSchema
   readonly #listener: PostgresListener
-  readonly #local: LocalNodes
   #opening: Promise<void> | undefined
   #eventsOnly = false
   #closing: Promise<void> | undefined
 
   constructor(options: PostgresEventStoreOptions) {
     const { pool, timeout = 5000, maxConnections = 10, logger = defaultLogger } = options
+    allPositive({ timeout, maxConnections, maxWaiting: options.maxWaiting })
     this.#options = options
-    this.#ttl = options.ttl ?? DEFAULT_TTL
-    this.#logger = logger
     this.#target = resolveTarget(options)
     const { url, schema, masked } = this.#target
     this.#connections = new PostgresConnections({
@@ -116,8 +95,6 @@ export class PostgresEventStore implements Store {
       opened,
     })
     this.tasks = new PostgresTasks(this.#schema, openedWithSessions)
-    this.#local = rememberLocalNodes(this.nodes)
-    announceTerminations(this.sessions, this.bus)
     this.transfer = new PostgresTransfer({
       connections: this.#connections,
       schema: this.#schema,
@@ -127,23 +104,6 @@ export class PostgresEventStore implements Store {
         return !this.#eventsOnly
       },
     })
-  }
-
-  forSession(sessionId: string, options: SessionEventStoreOptions = {}) {
-    return sessionEventStore(this.log, sessionId, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  serverEventBus<E extends object>(): ServerEventBus<E> {
-    return serverEventBus(this.bus, this.#logger)
-  }
-
-  taskStore<R extends object = TaskResult>(options: TaskStoreOptions = {}): TaskStore<R> {
-    const parts = { tasks: this.tasks, nodes: this.nodes, local: this.#local }
-    return taskStore(parts, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  taskMessageQueue<M extends QueuedMessage>(): TaskMessageQueue<M> {
-    return taskMessageQueue(this.tasks)
   }
 
   async ready(): Promise<void> {
@@ -252,6 +212,29 @@ export class PostgresEventStore implements Store {
     if (this.#closing) {
       throw new PersistError('STORE_CLOSED', 'The PostgreSQL store is closed; open a new one.')
     }
+  }
+}
+
+/**
+ * PostgreSQL 13 and later through `pg` 8: shared by all hosts that reach it, and as durable as its
+ * `synchronous_commit` says. Run `npx mcp-persist migrate --url …` once before the first use, or set `autoMigrate`.
+ *
+ * Nothing is opened before the first use. Methods reject with `DRIVER_MISSING` without `pg`, with `NOT_MIGRATED`
+ * without the tables, with `SCHEMA_TOO_NEW` where a newer release has migrated, and as the port says.
+ *
+ * @throws PersistError `INVALID_ARGUMENT` from the constructor for a URL or schema name that is none.
+ * @example
+ * const store = new PostgresEventStore({ url: 'postgres://app:secret@db:5432/app?schema=mcp' })
+ * const eventStore = store.forSession('session-1')
+ */
+export class PostgresEventStore extends BackendStore {
+  /** What `mcp-persist migrate` works on. */
+  readonly migrations: PostgresMigrations
+
+  constructor(options: PostgresEventStoreOptions) {
+    const backend = new PostgresBackend(options)
+    super(backend, options)
+    this.migrations = backend.migrations
   }
 }
 

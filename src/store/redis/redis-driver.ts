@@ -1,4 +1,4 @@
-import { PersistError } from '../../errors.ts'
+import { driverMissing } from '../shared/options.ts'
 import type { RedisTarget } from './redis-url.ts'
 
 /** What we use of an ioredis `Redis` or `Cluster`, version 5 or 6. */
@@ -105,8 +105,7 @@ export async function createClient(
 async function loadDriver(): Promise<Driver> {
   try {
     return (await import('ioredis')) as unknown as Driver
-  } catch {
-    const what = "The Redis store needs the package 'ioredis', which is not installed"
-    throw new PersistError('DRIVER_MISSING', `${what}: npm install ioredis`)
+  } catch (cause) {
+    throw driverMissing('ioredis', cause)
   }
 }

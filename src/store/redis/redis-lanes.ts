@@ -1,10 +1,10 @@
 import { PersistError } from '../../errors.ts'
 import type { Append, Appended } from '../port.ts'
-import { Group, type Outcome } from '../shared/group-commit.ts'
+import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import { hash } from './redis-keys.ts'
 
 interface Lane {
-  readonly group: Group<Append, Appended>
+  readonly group: GroupCommit<Append, Appended>
   appends: number
 }
 
@@ -57,7 +57,7 @@ export class RedisLanes {
   }
 
   #open(name: string | number): Lane {
-    const group = new Group<Append, Appended>(this.#flush, { maxWaiting: this.#maxWaiting })
+    const group = new GroupCommit<Append, Appended>(this.#flush, { maxWaiting: this.#maxWaiting })
     const lane = { group, appends: 0 }
     this.#lanes.set(name, lane)
     return lane

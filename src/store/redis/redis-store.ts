@@ -1,15 +1,9 @@
 import { monotonicNow, withTimeout } from '../../clock.ts'
 import { errorText, maskUrl, PersistError } from '../../errors.ts'
-import { defaultLogger, type Logger } from '../../logger.ts'
-import type { SessionEventStoreOptions, StoreHealth, StoreStats, SweepResult } from '../port.ts'
-import { DEFAULT_TTL } from '../port.ts'
-import { type ServerEventBus, serverEventBus } from '../sdk/server-event-bus.ts'
-import { sessionEventStore } from '../sdk/session-event-store.ts'
-import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../sdk/task-message-queue.ts'
-import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../sdk/task-store.ts'
-import { announceTerminations } from '../shared/announce-terminations.ts'
-import { type LocalNodes, rememberLocalNodes } from '../shared/local-nodes.ts'
-import type { Store } from '../store.ts'
+import type { Logger } from '../../logger.ts'
+import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
+import { allPositive } from '../shared/options.ts'
+import { BackendStore } from '../store.ts'
 import { RedisBus } from './redis-bus.ts'
 import { RedisConnection } from './redis-connection.ts'
 import type { RedisClient, RedisClientLike } from './redis-driver.ts'
@@ -49,16 +43,8 @@ export interface RedisEventStoreOptions {
   readonly logger?: Logger
 }
 
-/**
- * Redis 6.2 or newer or Valkey; a single server, Sentinel or Cluster. Nothing is connected before the first use.
- *
- * @example
- * const store = new RedisEventStore({ url: 'redis://localhost:6379' })
- * const eventStore = store.forSession('session-1')
- *
- * @throws PersistError `INVALID_ARGUMENT` when the URL or an option is wrong
- */
-export class RedisEventStore implements Store {
+/** The parts of the Redis store. */
+export class RedisBackend implements Backend {
   readonly backend = 'redis'
   readonly traits
   readonly log: RedisLog
@@ -70,16 +56,14 @@ export class RedisEventStore implements Store {
   readonly #connection: RedisConnection
   readonly #subscriber: RedisSubscriber
   readonly #index: RedisIndex
-  readonly #local: LocalNodes
   readonly #keys: RedisKeys
   readonly #where: string
   readonly #timeout: number
-  readonly #ttl: number
-  readonly #logger: Logger
   #closing: Promise<void> | undefined
 
   constructor(options: RedisEventStoreOptions) {
-    const { url, client, ttl, timeout = 5000, maxWaiting = 10_000, logger = defaultLogger } = options
+    const { url, client, timeout = 5000, maxWaiting = 10_000 } = options
+    allPositive({ timeout, maxWaiting })
     if ((url === undefined) === (client === undefined)) {
       throw new PersistError('INVALID_ARGUMENT', 'RedisEventStore takes either a url or a client.')
     }
@@ -88,8 +72,6 @@ export class RedisEventStore implements Store {
     const cluster = target
       ? target.kind === 'cluster'
       : (client as { isCluster?: boolean }).isCluster === true
-    this.#ttl = ttl ?? DEFAULT_TTL
-    this.#logger = logger
     this.#timeout = timeout
     this.#where = url === undefined ? 'the given client' : maskUrl(url)
     this.#keys = new RedisKeys(options.keyPrefix ?? target?.keyPrefix ?? 'mcp-persist:')
@@ -105,26 +87,7 @@ export class RedisEventStore implements Store {
     this.sessions = new RedisSessions(this.#connection, this.#keys, this.nodes, this.#index, open)
     this.bus = new RedisBus(this.#connection, this.#keys, this.nodes, this.#subscriber, open)
     this.tasks = new RedisTasks(this.#connection, this.#keys, open)
-    this.#local = rememberLocalNodes(this.nodes)
-    announceTerminations(this.sessions, this.bus)
     this.transfer = new RedisTransfer(this.#connection, this.#keys, this.log, this.#index, open)
-  }
-
-  forSession(sessionId: string, options: SessionEventStoreOptions = {}) {
-    return sessionEventStore(this.log, sessionId, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  serverEventBus<E extends object>(): ServerEventBus<E> {
-    return serverEventBus(this.bus, this.#logger)
-  }
-
-  taskStore<R extends object = TaskResult>(options: TaskStoreOptions = {}): TaskStore<R> {
-    const parts = { tasks: this.tasks, nodes: this.nodes, local: this.#local }
-    return taskStore(parts, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  taskMessageQueue<M extends QueuedMessage>(): TaskMessageQueue<M> {
-    return taskMessageQueue(this.tasks)
   }
 
   async ready(): Promise<void> {
@@ -216,5 +179,20 @@ export class RedisEventStore implements Store {
 
   #assertOpen(): void {
     if (this.#closing) throw new PersistError('STORE_CLOSED', 'The Redis store is closed; open a new one.')
+  }
+}
+
+/**
+ * Redis 6.2 or newer or Valkey; a single server, Sentinel or Cluster. Nothing is connected before the first use.
+ *
+ * @example
+ * const store = new RedisEventStore({ url: 'redis://localhost:6379' })
+ * const eventStore = store.forSession('session-1')
+ *
+ * @throws PersistError `INVALID_ARGUMENT` when the URL or an option is wrong
+ */
+export class RedisEventStore extends BackendStore {
+  constructor(options: RedisEventStoreOptions) {
+    super(new RedisBackend(options), options)
   }
 }

@@ -36,11 +36,20 @@ export function serverEventBus<E extends object>(bus: Bus, logger: Logger): Serv
 
   const open = () =>
     bus.subscribe(CHANNEL, (text) => {
-      if (text === undefined) return
-      const { from, event } = JSON.parse(text) as { from: string; event: E }
+      const heard = text === undefined ? undefined : parse(text)
       // What this node published, its listeners have heard already.
-      if (from !== self) deliver(event)
+      if (heard && heard.from !== self) deliver(heard.event)
     })
+
+  // It runs in nobody's promise: what somebody else has published must not end the process.
+  const parse = (text: string) => {
+    try {
+      return JSON.parse(text) as { from: string; event: E } | null
+    } catch (error) {
+      report('receive')(error)
+      return undefined
+    }
+  }
 
   return {
     publish(event) {

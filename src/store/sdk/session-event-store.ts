@@ -3,6 +3,12 @@ import { DEFAULT_TTL, type EventLog, type SessionEventStore, type SessionEventSt
 import { replay } from '../replay.ts'
 
 /**
+ * What the SDK primes a stream with: a resume point, but never a message. It is no `open`: streams of the SDK have no
+ * end, and would be open for ever.
+ */
+const PRIMING = '{}'
+
+/**
  * The SDK's `EventStore` over one session's log: what `store.forSession(id)` returns. The session is bound here, so
  * that two sessions that both write the stream `_GET_stream` never meet.
  */
@@ -14,9 +20,7 @@ export function sessionEventStore(
   return {
     async storeEvent(streamId, message) {
       const payload = JSON.stringify(message)
-      // The SDK primes a stream with `{}`: a resume point, but never a message.
-      const kind = payload === '{}' ? 'open' : 'message'
-      const event = { streamId, kind, payload } as const
+      const event = { streamId, kind: 'message', payload } as const
       const { positions, epoch } = await log.append({ sessionId, events: [event], ttl: ttl * 1000 })
       return formatEventId(sessionId, { streamId, position: positions[0]!, epoch })
     },
@@ -33,7 +37,7 @@ export function sessionEventStore(
         onGap: (reason) => onGap?.({ sessionId, streamId, reason }),
       })
       for await (const { kind, payload, position, epoch } of events) {
-        if (kind !== 'message' && kind !== 'final') continue
+        if ((kind !== 'message' && kind !== 'final') || payload === PRIMING) continue
         const message = parseMessage(payload)
         if (message === undefined) onGap?.({ sessionId, streamId, reason: 'corrupt' })
         else await send(formatEventId(sessionId, { streamId, position, epoch }), message as never)

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { PersistError } from '../../errors.ts'
 import type { TaskTable } from '../port.ts'
-import { changeTask, findTask, type QueueEntry } from './task-value.ts'
+import { noSuchTask } from './task-value.ts'
 
 /** The v1 SDK's `QueuedMessage`, as far as we look at it. */
 export interface QueuedMessage {
@@ -16,6 +16,16 @@ export interface TaskMessageQueue<M extends QueuedMessage = QueuedMessage> {
   dequeue(taskId: string, sessionId?: string): Promise<M | undefined>
   dequeueAll(taskId: string, sessionId?: string): Promise<M[]>
 }
+
+/** What a message is stored as. */
+interface QueueEntry {
+  /** The queue object that put it there: one server instance, whose request ids mean nothing to another. */
+  readonly from: string
+  readonly message: object
+}
+
+/** Messages fetched at a time when all are wanted: the bound on one answer of the store. */
+const PAGE = 100
 
 /** Messages of one task that may wait, where the server's `maxTaskQueueSize` does not say. */
 export const QUEUE_LIMIT = 1000
@@ -34,35 +44,28 @@ export function taskMessageQueue<M extends QueuedMessage>(tasks: TaskTable): Tas
   const meantForUs = ({ from, message }: QueueEntry) =>
     from === self || (message as M).type === 'notification'
 
-  const put = (taskId: string, message: M, sessionId: string | undefined, limit: number) =>
-    changeTask(tasks, taskId, sessionId, (value) => {
-      if (value.queue.length >= limit) {
-        const facts = `The queue of task ${taskId} holds ${value.queue.length} messages`
-        throw new PersistError('OVERLOADED', `${facts}, the most that may wait for tasks/result.`)
-      }
-      return { value: { ...value, queue: [...value.queue, { from: self, message }] } }
-    })
+  async function put(taskId: string, message: M, sessionId: string | undefined, limit: number) {
+    const text = JSON.stringify({ from: self, message } satisfies QueueEntry)
+    const pushed = await tasks.push(taskId, { text, limit, ...ofSession(sessionId) })
+    if (pushed === 'absent') throw noSuchTask(taskId)
+    if (pushed === 'queued') return
+    const facts = `The queue of task ${taskId} holds ${limit} messages`
+    throw new PersistError('OVERLOADED', `${facts}, the most that may wait for tasks/result.`)
+  }
 
-  /** Takes from the front up to `count` messages that are meant for us, and what lies before them. */
-  async function take(taskId: string, sessionId: string | undefined, count: number): Promise<M[]> {
-    // Mostly it is empty, and looking is all there is to do.
-    const found = await findTask(tasks, taskId, sessionId)
-    if (!found || found.value.queue.length === 0) return []
-    let taken: QueueEntry[] = []
-    await changeTask(tasks, taskId, sessionId, (value) => {
-      taken = value.queue.filter(meantForUs).slice(0, count)
-      const last = taken.length < count ? undefined : taken.at(-1)
-      const queue = last ? value.queue.slice(value.queue.indexOf(last) + 1) : []
-      return value.queue.length === 0 ? undefined : { value: { ...value, queue } }
-    })
-    return taken.map(({ message }) => message as M)
+  /** Takes messages from the front; those of other instances are dropped. */
+  async function take(taskId: string, sessionId: string | undefined, limit: number) {
+    const texts = await tasks.shift(taskId, { limit, ...ofSession(sessionId) })
+    const entries = texts.map((text) => JSON.parse(text) as QueueEntry)
+    const messages = entries.filter(meantForUs).map(({ message }) => message as M)
+    return { messages, isLast: texts.length < limit }
   }
 
   return {
     enqueue(taskId, message, sessionId, maxSize = QUEUE_LIMIT) {
       // One after the other: of two at once the second might be stored first. The SDK does not wait for its own.
       const before = latest.get(taskId) ?? Promise.resolve()
-      const done = before.then(() => put(taskId, message, sessionId, maxSize)).then(() => {})
+      const done = before.then(() => put(taskId, message, sessionId, maxSize))
       const settled = done
         .catch(() => {})
         .then(() => {
@@ -73,9 +76,23 @@ export function taskMessageQueue<M extends QueuedMessage>(tasks: TaskTable): Tas
     },
 
     async dequeue(taskId, sessionId) {
-      return (await take(taskId, sessionId, 1))[0]
+      for (;;) {
+        const { messages, isLast } = await take(taskId, sessionId, 1)
+        if (messages[0] || isLast) return messages[0]
+      }
     },
 
-    dequeueAll: (taskId, sessionId) => take(taskId, sessionId, Number.POSITIVE_INFINITY),
+    async dequeueAll(taskId, sessionId) {
+      const found: M[] = []
+      for (;;) {
+        const { messages, isLast } = await take(taskId, sessionId, PAGE)
+        found.push(...messages)
+        if (isLast) return found
+      }
+    },
   }
+}
+
+function ofSession(sessionId: string | undefined) {
+  return sessionId === undefined ? {} : { sessionId }
 }

@@ -102,7 +102,7 @@ export function taskStore<R extends object>(
       const taskId = newTaskId(now)
       const task: Task = { taskId, status: 'working', ttl, createdAt: at, lastUpdatedAt: at, pollInterval }
       const node = (watch && local.current) || null
-      const value = JSON.stringify({ task, node, queue: [] } satisfies TaskValue)
+      const value = JSON.stringify({ task, node } satisfies TaskValue)
       await tasks.create({ id: taskId, sessionId: sessionId ?? null, value, ttl })
       return task
     },

@@ -12,7 +12,7 @@ export interface Task {
   statusMessage?: string
 }
 
-/** What a task's row holds, as JSON. The queue lies in the row, so that one compare-and-set serves both and both die together. */
+/** What a task's row holds, as JSON. */
 export interface TaskValue {
   readonly task: Task
   /** The node that runs it; null: nobody knows. */
@@ -20,13 +20,6 @@ export interface TaskValue {
   readonly result?: object
   /** Why there is no result. */
   readonly error?: { readonly code: number; readonly message: string; readonly data: object }
-  readonly queue: readonly QueueEntry[]
-}
-
-export interface QueueEntry {
-  /** The queue object that put it there: one server instance, whose request ids mean nothing to another. */
-  readonly from: string
-  readonly message: object
 }
 
 export interface FoundTask {

@@ -1,32 +1,41 @@
-import type { NodeTable } from '../port.ts'
+import type { NodeRecord, NodeTable } from '../port.ts'
 
-/** The nodes of this process, as far as they were registered through this store object. */
-export interface LocalNodes {
+/** A node table that remembers which nodes are in this process: those that were registered through it. */
+export class LocalNodes implements NodeTable {
+  readonly #nodes: NodeTable
+  readonly #known = new Set<string>()
+  readonly #registered = new Set<string>()
+
+  constructor(nodes: NodeTable) {
+    this.#nodes = nodes
+  }
+
   /** Undefined: none is registered now. */
-  readonly current: string | undefined
-  /** Is, or was, it one of ours? A node whose lease lapsed comes back under another id, and its work goes on. */
-  has(id: string): boolean
-}
+  get current(): string | undefined {
+    return [...this.#registered].at(-1)
+  }
 
-/** Makes `nodes` remember which of them are in this process. */
-export function rememberLocalNodes(nodes: NodeTable): LocalNodes {
-  const register = nodes.register.bind(nodes)
-  const unregister = nodes.unregister.bind(nodes)
-  const known = new Set<string>()
-  const registered = new Set<string>()
-  nodes.register = async (node, lease) => {
-    known.add(node.id)
-    await register(node, lease)
-    registered.add(node.id)
+  /** Is, or was, it one of ours? A node whose lease lapsed comes back under another id, and its work goes on. */
+  has(id: string): boolean {
+    return this.#known.has(id)
   }
-  nodes.unregister = async (id) => {
-    registered.delete(id)
-    await unregister(id)
+
+  async register(node: NodeRecord, lease: number): Promise<void> {
+    this.#known.add(node.id)
+    await this.#nodes.register(node, lease)
+    this.#registered.add(node.id)
   }
-  return {
-    get current() {
-      return [...registered].at(-1)
-    },
-    has: (id) => known.has(id),
+
+  async unregister(id: string): Promise<void> {
+    this.#registered.delete(id)
+    await this.#nodes.unregister(id)
+  }
+
+  renew(id: string, lease: number) {
+    return this.#nodes.renew(id, lease)
+  }
+
+  get(id: string) {
+    return this.#nodes.get(id)
   }
 }

@@ -163,7 +163,7 @@ export class SqliteBus implements Bus {
       const id = this.#publish(sql, messageChannel(nodeId), null)
       sql('INSERT INTO mcp_parcels (id, body) VALUES (?,?)').run(id, message)
       return true
-    })
+    }, message.length)
     this.#wakeUps.announce()
     return sent
   }

@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { PersistError } from '../../errors.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
-import { Group, type Outcome } from '../shared/group-commit.ts'
+import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import {
   type Connection,
   type Driver,
@@ -18,6 +18,11 @@ export type Sql = (text: string) => Statement
 
 /** Runs to its end in one turn of the event loop. In a write: throws a `PersistError` before it changes anything. */
 type Task<R> = (sql: Sql) => R
+
+interface Write {
+  readonly task: Task<unknown>
+  readonly bytes: number
+}
 
 export interface DatabaseOptions {
   /** Absolute, or `:memory:`. */
@@ -45,7 +50,7 @@ export class SqliteDatabase {
   /** Works on the file as it is: neither migrated nor checked. */
   readonly migrations: SqliteMigrations
   readonly #options: DatabaseOptions
-  readonly #writes: Group<Task<unknown>, unknown>
+  readonly #writes: GroupCommit<Write, unknown>
   #connecting: Promise<Connection> | undefined
   #opening: Promise<Connection> | undefined
   /** Set once it is open and migrated. */
@@ -61,7 +66,9 @@ export class SqliteDatabase {
   constructor(options: DatabaseOptions) {
     this.path = options.path
     this.#options = options
-    this.#writes = new Group((tasks) => this.#commit(tasks))
+    this.#writes = new GroupCommit((writes) => this.#commit(writes.map(({ task }) => task)), {
+      sizeOf: ({ bytes }) => bytes,
+    })
     this.migrations = new SqliteMigrations(async (task) => {
       const connection = await this.#connect()
       return this.#attempt(connection, () => task(connection))
@@ -83,8 +90,10 @@ export class SqliteDatabase {
     })
   }
 
-  write<R>(task: Task<R>): Promise<R> {
-    return this.#closing ? Promise.reject(this.#closed()) : (this.#writes.add(task) as Promise<R>)
+  /** `bytes`: about how many the task holds until it is done. */
+  write<R>(task: Task<R>, bytes = 0): Promise<R> {
+    if (this.#closing) return Promise.reject(this.#closed())
+    return this.#writes.add({ task, bytes }) as Promise<R>
   }
 
   /** Settles what was accepted, calls `last`, and closes the connection. */

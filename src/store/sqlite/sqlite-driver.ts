@@ -1,4 +1,4 @@
-import { errorText, PersistError } from '../../errors.ts'
+import { driverMissing } from '../shared/options.ts'
 
 /** The slice of better-sqlite3 that we use. */
 export interface Driver {
@@ -34,16 +34,6 @@ export async function loadDriver(): Promise<Driver> {
   try {
     return (await import('better-sqlite3')).default as unknown as Driver
   } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND'
-    const facts = missing ? 'is not installed' : `cannot be loaded (${firstLine(errorText(cause))})`
-    throw new PersistError(
-      'DRIVER_MISSING',
-      `The package better-sqlite3 ${facts}; run \`npm install better-sqlite3\`, which may compile for a minute or two.`,
-      { cause },
-    )
+    throw driverMissing('better-sqlite3', cause, ', which may compile for a minute or two')
   }
-}
-
-function firstLine(text: string): string {
-  return text.split('\n', 1)[0]!
 }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
-import type { Append, Appended, EventLog, OpenStream, Page, StoredEvent } from '../port.ts'
+import type { Append, Appended, EventLog, NewEvent, OpenStream, Page, StoredEvent } from '../port.ts'
 import { fenced, gone } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 
@@ -14,8 +14,6 @@ interface Log {
   sweepAt: number
   trimAt: number
 }
-
-type PlacedEvent = StoredEvent & { readonly expiresAt: number }
 
 interface Row {
   readonly streamId: string
@@ -85,7 +83,8 @@ export class SqliteLog implements EventLog {
   }
 
   append(append: Append): Promise<Appended> {
-    return this.#db.write((sql) => this.#append(sql, append))
+    const bytes = append.events.reduce((sum, { payload }) => sum + payload.length, 0)
+    return this.#db.write((sql) => this.#append(sql, append), bytes)
   }
 
   read(query: { sessionId: string; streamId?: string; after: number; limit: number }): Promise<Page> {
@@ -164,6 +163,14 @@ export class SqliteLog implements EventLog {
     return (sql(COUNT_DUE).get(now, now, now, limit) as { count: number }).count
   }
 
+  putOpen(sql: Sql, logId: number, open: readonly OpenStream[]): void {
+    sql('DELETE FROM mcp_open_streams WHERE log_id = ?').run(logId)
+    // So many streams take at least so many positions: whatever is opened later stands behind them.
+    for (const [i, { streamId, payload, runs }] of open.entries()) {
+      sql(OPEN).run(logId, streamId, i, encode(payload), runs)
+    }
+  }
+
   #append(sql: Sql, append: Append): Appended {
     const { sessionId, events, generation, ttl, touch = true, limit, beyond = 0 } = append
     const now = this.#clock.now()
@@ -177,12 +184,13 @@ export class SqliteLog implements EventLog {
       log = this.#find(sql, sessionId, now)!
     }
     log.last = Math.max(log.last, beyond)
-    const positions = this.add(
-      sql,
-      log.id,
-      events.map((event, i) => ({ ...event, position: log.last + i + 1, expiresAt: now + ttl })),
-    )
-    log.last = positions.at(-1) ?? log.last
+    const positions: number[] = []
+    for (const { streamId, kind, payload } of events) {
+      log.last += 1
+      sql(INSERT).run(log.id, streamId, log.last, kind, encode(payload), now + ttl)
+      positions.push(log.last)
+    }
+    this.#noteOpen(sql, log.id, events, positions)
     if (now + ttl < log.sweepAt) {
       log.sweepAt = now + ttl
       sql(SET_EXPIRY).run(log.expiresAt, log.sweepAt, log.id)
@@ -195,26 +203,21 @@ export class SqliteLog implements EventLog {
     return { positions, epoch: log.epoch }
   }
 
-  /** Stores events under the positions that they have. */
-  add(sql: Sql, logId: number, events: readonly PlacedEvent[]): number[] {
-    const insert = sql(INSERT)
-    // A stream that ends in the append that opens it was never open for anybody else.
-    const opened = new Map<string, { position: number; payload: string | Uint8Array; runs: number }>()
-    for (const { streamId, position, kind, payload: text, expiresAt } of events) {
-      const payload = encode(text)
-      insert.run(logId, streamId, position, kind, payload, expiresAt)
+  /** A stream that ends in the append that opens it was open for nobody: then there is nothing to write. */
+  #noteOpen(sql: Sql, logId: number, events: readonly NewEvent[], positions: readonly number[]): void {
+    const opened = new Map<string, { position: number; payload: string; runs: number }>()
+    for (const [i, { streamId, kind, payload }] of events.entries()) {
       if (kind === 'open') {
-        const known = opened.get(streamId)
-        opened.set(streamId, { position: known?.position ?? position, payload, runs: (known?.runs ?? 0) + 1 })
+        const { position, runs } = opened.get(streamId) ?? { position: positions[i]!, runs: 0 }
+        opened.set(streamId, { position, payload, runs: runs + 1 })
       } else if (kind !== 'message') {
         opened.delete(streamId)
         sql(END).run(logId, streamId)
       }
     }
     for (const [streamId, { position, payload, runs }] of opened) {
-      sql(OPEN).run(logId, streamId, position, payload, runs)
+      sql(OPEN).run(logId, streamId, position, encode(payload), runs)
     }
-    return events.map(({ position }) => position)
   }
 
   #trim(sql: Sql, log: Log, limit: number): void {

@@ -1,17 +1,11 @@
 import { resolve } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { defaultLogger, type Logger } from '../../logger.ts'
+import type { Logger } from '../../logger.ts'
 import type { MigrationTarget } from '../migrations/target.ts'
-import type { SessionEventStoreOptions, StoreHealth, StoreStats, StoreTraits, SweepResult } from '../port.ts'
-import { DEFAULT_TTL } from '../port.ts'
-import { type ServerEventBus, serverEventBus } from '../sdk/server-event-bus.ts'
-import { sessionEventStore } from '../sdk/session-event-store.ts'
-import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from '../sdk/task-message-queue.ts'
-import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from '../sdk/task-store.ts'
-import { announceTerminations } from '../shared/announce-terminations.ts'
-import { type LocalNodes, rememberLocalNodes } from '../shared/local-nodes.ts'
-import type { Store } from '../store.ts'
+import type { Backend, StoreHealth, StoreStats, StoreTraits, SweepResult } from '../port.ts'
+import { allPositive } from '../shared/options.ts'
+import { BackendStore } from '../store.ts'
 import { SqliteBus } from './sqlite-bus.ts'
 import { SqliteDatabase } from './sqlite-database.ts'
 import { checkHealth, measure, readStats } from './sqlite-health.ts'
@@ -46,17 +40,8 @@ export interface SqliteEventStoreOptions {
   readonly clock?: Clock
 }
 
-/**
- * One SQLite file in WAL mode, shared by the processes of one host. Needs the package better-sqlite3. Opens on first
- * use; `ready()` forces it.
- *
- * @throws PersistError `INVALID_ARGUMENT` for wrong options. Methods reject with `DRIVER_MISSING`,
- * `STORE_UNAVAILABLE` (locked, or the path cannot be opened), `STORE_READ_ONLY` (also a full disk), `STORE_CORRUPT`.
- * @example
- * const store = new SqliteEventStore('mcp.db')
- * const eventStore = store.forSession('session-1')
- */
-export class SqliteEventStore implements Store {
+/** The parts of the SQLite store. */
+export class SqliteBackend implements Backend {
   readonly backend = 'sqlite'
   readonly traits: StoreTraits
   readonly log: SqliteLog
@@ -69,21 +54,15 @@ export class SqliteEventStore implements Store {
   readonly migrations: MigrationTarget
   readonly #db: SqliteDatabase
   readonly #locks: SqliteLocks
-  readonly #local: LocalNodes
   readonly #sockets: SqliteSockets
   readonly #wakeUps: SqliteWakeUps
   readonly #durability: 'normal' | 'full'
-  readonly #ttl: number
-  readonly #logger: Logger
 
-  constructor(options: SqliteEventStoreOptions | string) {
-    const given = typeof options === 'string' ? { path: options } : options
-    const { path, ttl, durability = 'normal', timeout = 5000, clock = systemClock } = given
-    const { autoMigrate = true, readonly = false, logger = defaultLogger } = given
+  constructor(given: SqliteEventStoreOptions) {
+    const { path, durability = 'normal', timeout = 5000, clock = systemClock } = given
+    const { autoMigrate = true, readonly = false } = given
     check(given)
     const inMemory = path === ':memory:'
-    this.#ttl = ttl ?? DEFAULT_TTL
-    this.#logger = logger
     this.#durability = durability
     this.traits = {
       durable: !inMemory,
@@ -102,26 +81,7 @@ export class SqliteEventStore implements Store {
     this.sessions = new SqliteSessions(this.#db, clock, this.log, this.nodes)
     this.bus = new SqliteBus(this.#db, clock, this.nodes, this.#wakeUps, this.#sockets)
     this.tasks = new SqliteTasks(this.#db, clock)
-    this.#local = rememberLocalNodes(this.nodes)
-    announceTerminations(this.sessions, this.bus)
     this.transfer = new SqliteTransfer(this.#db, clock, this.log)
-  }
-
-  forSession(sessionId: string, options: SessionEventStoreOptions = {}) {
-    return sessionEventStore(this.log, sessionId, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  serverEventBus<E extends object>(): ServerEventBus<E> {
-    return serverEventBus(this.bus, this.#logger)
-  }
-
-  taskStore<R extends object = TaskResult>(options: TaskStoreOptions = {}): TaskStore<R> {
-    const parts = { tasks: this.tasks, nodes: this.nodes, local: this.#local }
-    return taskStore(parts, { ...options, ttl: options.ttl ?? this.#ttl })
-  }
-
-  taskMessageQueue<M extends QueuedMessage>(): TaskMessageQueue<M> {
-    return taskMessageQueue(this.tasks)
   }
 
   ready(): Promise<void> {
@@ -156,7 +116,29 @@ export class SqliteEventStore implements Store {
   }
 }
 
-function check({ path, durability, ttl, timeout }: SqliteEventStoreOptions): void {
+/**
+ * One SQLite file in WAL mode, shared by the processes of one host. Needs the package better-sqlite3. Opens on first
+ * use; `ready()` forces it.
+ *
+ * @throws PersistError `INVALID_ARGUMENT` for wrong options. Methods reject with `DRIVER_MISSING`,
+ * `STORE_UNAVAILABLE` (locked, or the path cannot be opened), `STORE_READ_ONLY` (also a full disk), `STORE_CORRUPT`.
+ * @example
+ * const store = new SqliteEventStore('mcp.db')
+ * const eventStore = store.forSession('session-1')
+ */
+export class SqliteEventStore extends BackendStore {
+  /** What `mcp-persist migrate` works on. */
+  readonly migrations: MigrationTarget
+
+  constructor(options: SqliteEventStoreOptions | string) {
+    const given = typeof options === 'string' ? { path: options } : options
+    const backend = new SqliteBackend(given)
+    super(backend, given)
+    this.migrations = backend.migrations
+  }
+}
+
+function check({ path, durability, timeout }: SqliteEventStoreOptions): void {
   const refuse = (text: string) => new PersistError('INVALID_ARGUMENT', text)
   if (typeof path !== 'string' || path === '') {
     throw refuse("SqliteEventStore needs a path: new SqliteEventStore('mcp.db').")
@@ -167,7 +149,5 @@ function check({ path, durability, ttl, timeout }: SqliteEventStoreOptions): voi
   if (durability !== undefined && durability !== 'normal' && durability !== 'full') {
     throw refuse(`durability is 'normal' or 'full', not '${durability}'.`)
   }
-  for (const [name, value] of Object.entries({ ttl, timeout })) {
-    if (value !== undefined && !(value > 0)) throw refuse(`${name} must be a positive number, not ${value}.`)
-  }
+  allPositive({ timeout })
 }
