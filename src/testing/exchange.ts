@@ -158,8 +158,9 @@ export function exchange({ test, all, ms, parcels }: Suite): void {
       await eventually(
         'nothing is left',
         async () => {
+          await parcels.age()
           for (const store of stores) while ((await store.sweep({ limit: 100 })).more);
-          return (await parcels()) === 0
+          return (await parcels.count()) === 0
         },
         25_000,
       )

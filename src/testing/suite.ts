@@ -23,8 +23,8 @@ export interface StoreContractOptions {
    * has lost everything since, while the stores stay open. Left out: the backend loses nothing that it acknowledged.
    */
   readonly snapshot?: () => Promise<() => Promise<void>>
-  /** How many messages between nodes lie in the store. Left out: none ever does. */
-  readonly parcels?: () => Promise<number>
+  /** Messages between nodes that lie in the store: how many, and how to let their time be over. Left out: none ever does. */
+  readonly parcels?: { count(): Promise<number>; age(): Promise<void> }
   /** Stretches every time to live and lease: for backends that count in coarser steps than about 50 ms. Default 1. */
   readonly timeScale?: number
   /** Titles of tests that do not apply, each with the reason. An unknown title is an error. */
