@@ -41,7 +41,10 @@ test('an unmigrated database is left alone, and the error names the command, wit
   }
   const health = await store.health()
   expect(health.ok).toBe(false)
-  expect(health.migrations).toEqual({ applied: [], pending: ['0001_events', '0002_sessions', '0003_tasks'] })
+  expect(health.migrations).toEqual({
+    applied: [],
+    pending: ['0001_events', '0002_sessions', '0003_tasks', '0004_principals'],
+  })
   const { rows } = await client.query('SELECT FROM pg_namespace WHERE nspname = $1', [schema])
   expect(rows).toHaveLength(0)
   // And once it is migrated by somebody else, the very same store goes on.
@@ -59,7 +62,7 @@ test('twenty that migrate at once: each migration is applied once, and all twent
       .flat()
       .map(({ name }) => name)
       .sort(),
-  ).toEqual(['0001_events', '0002_sessions', '0003_tasks'])
+  ).toEqual(['0001_events', '0002_sessions', '0003_tasks', '0004_principals'])
   await Promise.all(stores.map((store) => store.log.append({ sessionId: 's', events: [event], ttl: 60_000 })))
   const status = await migrationStatus(stores[0]!.migrations)
   expect(status.every(({ appliedAt }) => Math.abs(appliedAt! - Date.now()) < 600_000)).toBe(true)

@@ -20,7 +20,7 @@ function fresh() {
 }
 
 const names = (migrations: readonly { name: string }[]) => migrations.map(({ name }) => name)
-const ALL = ['0001_events', '0002_sessions', '0003_tasks']
+const ALL = ['0001_events', '0002_sessions', '0003_tasks', '0004_principals']
 
 test('plan changes nothing and shows the SQL; apply applies once; status tells both', async () => {
   const { path, store } = fresh()
@@ -47,7 +47,11 @@ test('events only: the rest stays pending and can follow later', async () => {
   assert.deepEqual((await planMigrations(store.migrations, { eventsOnly: true })).pending, [])
   const [, sessions] = await migrationStatus(store.migrations)
   assert.equal(sessions!.appliedAt, undefined)
-  assert.deepEqual(names(await applyMigrations(store.migrations)), ['0002_sessions', '0003_tasks'])
+  assert.deepEqual(names(await applyMigrations(store.migrations)), [
+    '0002_sessions',
+    '0003_tasks',
+    '0004_principals',
+  ])
   await store.close()
 })
 

@@ -67,7 +67,7 @@ test('20 processes open one fresh file at once', { timeout: 120_000 }, async () 
   const methods = (await payloads(store, 's')).map((text) => JSON.parse(text).method)
   assert.deepEqual(methods.sort(), Array.from({ length: 20 }, (_, i) => `child-${i}`).sort())
   assert.deepEqual(await store.health().then(({ migrations }) => migrations), {
-    applied: ['0001_events', '0002_sessions', '0003_tasks'],
+    applied: ['0001_events', '0002_sessions', '0003_tasks', '0004_principals'],
     pending: [],
   })
   await store.close()

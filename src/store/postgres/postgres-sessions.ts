@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import type { RawBuilder } from 'kysely'
 import { delay } from '../../clock.ts'
-import { taken, terminated } from '../shared/refusals.ts'
+import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
   SessionRecord,
   SessionState,
   SessionTable,
+  SessionToCreate,
   SessionTouch,
 } from '../store.ts'
 import { sql } from './postgres-kysely.ts'
@@ -47,24 +48,22 @@ export class PostgresSessions implements SessionTable {
     this.#opened = opened
   }
 
-  async create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }): Promise<void> {
+  async create(session: SessionToCreate): Promise<void> {
     await this.#opened()
     const id = encodeText(session.id)
     const epoch = randomBytes(4).toString('hex')
     const principal = session.principal === null ? null : encodeText(session.principal)
+    const limit = principal === null ? undefined : session.limit
+    const hasRoom = limit === undefined ? sql`true` : sql`(${this.#countOf(principal!, limit)}) < ${limit}`
     // The record goes first: of two that race for an id the second waits here. What it overwrites is the very record
     // (told by its epoch) that was seen dead when the statement began, never the one the first has just made.
     const made = await this.#schema.raw(sql`
       WITH dead AS (${this.#dead(sql`record.id = ${id}`)}),
       made AS (
         INSERT INTO ${this.#sessions} AS record (id, epoch, principal, state, owner, generation, ttl)
-        VALUES (${id}, ${epoch}, ${principal}, ${JSON.stringify(session.state)}, ${encodeText(session.owner)}, 1, ${boundedMs(session.ttl)})
+        SELECT ${id}::text, ${epoch}::text, ${principal}::text, ${JSON.stringify(session.state)}::text,
+          ${encodeText(session.owner)}::text, 1, ${boundedMs(session.ttl)}::float8
+        WHERE ${hasRoom}
         ON CONFLICT (id) DO UPDATE SET
           epoch = excluded.epoch, principal = excluded.principal, state = excluded.state, owner = excluded.owner,
           generation = 1, delivered = 0, ttl = excluded.ttl, created_at = now(), last_used_at = now(), tombstone_until = NULL
@@ -78,15 +77,17 @@ export class PostgresSessions implements SessionTable {
         events_expire_at = excluded.events_expire_at, expires_at = excluded.expires_at
       RETURNING session_id`)
     if (made.length > 0) return
-    const [known] = await this.#schema.run<{ terminated: boolean }>(
-      this.#schema.db
-        .selectFrom('mcp_sessions')
-        .select((eb) => eb('tombstone_until', 'is not', null).as('terminated'))
-        .where('id', '=', id),
+    const [known] = await this.#schema.raw<{ terminated: boolean }>(
+      sql`
+      SELECT tombstone_until IS NOT NULL AS terminated FROM ${this.#sessions} AS record
+      WHERE record.id = ${id} AND record.epoch NOT IN (SELECT epoch FROM (${this.#dead(sql`record.id = ${id}`)}) AS dead)`,
       { repeatable: true },
     )
     if (known?.terminated) {
       throw terminated(session.id)
+    }
+    if (!known && limit !== undefined) {
+      throw tooMany(limit)
     }
     throw taken(session.id)
   }
@@ -116,9 +117,10 @@ export class PostgresSessions implements SessionTable {
     return this.#change(id, generation, { owner: null })
   }
 
-  async update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  async update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     await this.#opened()
-    return this.#change(id, generation, { state: JSON.stringify(state) })
+    const whose = principal === undefined ? {} : { principal: encodeText(principal) }
+    return this.#change(id, generation, { state: JSON.stringify(state), ...whose })
   }
 
   async touch(touches: readonly SessionTouch[]): Promise<void> {
@@ -206,6 +208,13 @@ export class PostgresSessions implements SessionTable {
     return this.#schema.table('mcp_logs')
   }
 
+  /** Up to `most` of a principal's sessions that live. */
+  #countOf(principal: string, most: number): RawBuilder<unknown> {
+    return sql`SELECT count(*) FROM (
+      SELECT 1 FROM ${this.#sessions} AS held JOIN ${this.#logs} AS log ON ${this.#same('log', 'held')}
+      WHERE held.principal = ${principal} AND held.tombstone_until IS NULL AND log.expires_at > now() LIMIT ${most}) AS held`
+  }
+
   #same(log: string, record: string): RawBuilder<unknown> {
     const column = (table: string, name: string) => sql.ref(`${table}.${name}`)
     return sql`${column(log, 'session_id')} = ${column(record, 'id')} AND ${column(log, 'epoch')} = ${column(record, 'epoch')}`
@@ -276,7 +285,11 @@ export class PostgresSessions implements SessionTable {
     return row && String(row.lease)
   }
 
-  async #change(id: string, generation: number, set: { owner: null } | { state: string }): Promise<boolean> {
+  async #change(
+    id: string,
+    generation: number,
+    set: { owner: null } | { state: string; principal?: string },
+  ): Promise<boolean> {
     const rows = await this.#schema.run(
       this.#schema.db
         .updateTable('mcp_sessions as record')

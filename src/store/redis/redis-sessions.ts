@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { taken, terminated } from '../shared/refusals.ts'
+import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
   SessionRecord,
   SessionState,
   SessionTable,
+  SessionToCreate,
   SessionTouch,
 } from '../store.ts'
 import type { RedisConnection } from './redis-connection.ts'
@@ -38,17 +39,18 @@ export class RedisSessions implements SessionTable {
     this.#assertOpen = assertOpen
   }
 
-  async create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }): Promise<void> {
+  async create(session: SessionToCreate): Promise<void> {
     this.#assertOpen()
-    const { id, principal, state, owner, ttl } = session
+    const { id, principal, state, owner, ttl, limit } = session
     const text = `${JSON.stringify(principal)}\n${JSON.stringify(state)}`
     const { log, record, gone } = this.#keys.session(id)
+    // The principal's sessions and this one may live on different nodes of a cluster: counted before, never too many.
+    const full = limit !== undefined && principal !== null && (await this.#index.isFull(principal, limit))
+    // A taken or a terminated id is told first.
+    if (full) {
+      const [taking, ended] = await Promise.all([this.get(id), this.#connection.call('exists', [gone])])
+      throw ended === 1 ? terminated(id) : taking ? taken(id) : tooMany(limit)
+    }
     const args = [randomBytes(4).toString('hex'), owner, Math.ceil(ttl), text]
     const result = await this.#connection.eval(CREATE, [log, record, gone], args)
     if (result === 'gone') {
@@ -57,7 +59,7 @@ export class RedisSessions implements SessionTable {
     if (result === 'taken') {
       throw taken(id)
     }
-    await this.#index.add(id, Math.ceil(Date.now() + ttl))
+    await this.#index.add(id, Number(result), principal)
   }
 
   async get(id: string): Promise<SessionRecord | undefined> {
@@ -87,11 +89,14 @@ export class RedisSessions implements SessionTable {
     return (await this.#connection.eval(RELEASE, [log, record], [generation], { repeatable: true })) === 1
   }
 
-  async update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  async update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     this.#assertOpen()
     const { log, record } = this.#keys.session(id)
-    const args = [generation, JSON.stringify(state)]
-    return (await this.#connection.eval(UPDATE, [log, record], args, { repeatable: true })) === 1
+    const whose = principal === undefined ? '' : JSON.stringify(principal)
+    const args = [generation, JSON.stringify(state), whose]
+    const updated = (await this.#connection.eval(UPDATE, [log, record], args, { repeatable: true })) === 1
+    if (updated && principal !== undefined) await this.#index.own(id, principal)
+    return updated
   }
 
   async touch(touches: readonly SessionTouch[]): Promise<void> {

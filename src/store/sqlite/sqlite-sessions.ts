@@ -1,12 +1,13 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { taken, terminated } from '../shared/refusals.ts'
+import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
   SessionRecord,
   SessionState,
   SessionTable,
+  SessionToCreate,
   SessionTouch,
 } from '../store.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
@@ -36,9 +37,11 @@ const COLUMNS = `SELECT session.id, principal, state, owner, generation, deliver
 const GET = `${COLUMNS} ${ALIVE} AND session.id = ?`
 const LIST = `${COLUMNS} ${ALIVE} AND session.id > ? AND (? IS NULL OR principal = ?) ORDER BY session.id LIMIT ?`
 const COUNT = `SELECT count(*) AS count ${ALIVE}`
+const COUNT_OF_PRINCIPAL = `SELECT count(*) AS count FROM (SELECT 1 ${ALIVE} AND principal = ? LIMIT ?)`
 const TOMBSTONE = 'SELECT 1 FROM mcp_sessions WHERE id = ? AND terminated_until > ?'
 const CREATE = `INSERT OR REPLACE INTO mcp_sessions
   (id, principal, state, owner, created_at, last_used_at, ttl, log_id, sweep_at) VALUES (?,?,?,?,?,?,?,?,?)`
+const UPDATE = 'UPDATE mcp_sessions SET state = ?, principal = coalesce(?, principal) WHERE id = ?'
 const TOUCH = 'UPDATE mcp_sessions SET last_used_at = ?, delivered = max(delivered, ?) WHERE id = ?'
 const TERMINATE = 'UPDATE mcp_sessions SET terminated_until = ?, sweep_at = ? WHERE id = ?'
 const DUE = `SELECT session.id, CASE WHEN terminated_until IS NOT NULL THEN terminated_until ELSE log.expires_at END AS until
@@ -58,14 +61,8 @@ export class SqliteSessions implements SessionTable {
     this.#nodes = nodes
   }
 
-  create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }): Promise<void> {
-    const { id, principal, state, owner, ttl } = session
+  create(session: SessionToCreate): Promise<void> {
+    const { id, principal, state, owner, ttl, limit } = session
     return this.#db.write((sql) => {
       const now = this.#clock.now()
       if (sql(TOMBSTONE).get(id, now)) {
@@ -73,6 +70,10 @@ export class SqliteSessions implements SessionTable {
       }
       if (this.#find(sql, id)) {
         throw taken(id)
+      }
+      if (limit !== undefined && principal !== null) {
+        const { count } = sql(COUNT_OF_PRINCIPAL).get(now, principal, limit) as { count: number }
+        if (count >= limit) throw tooMany(limit)
       }
       const logId = this.#log.begin(sql, id, 1, ttl)
       sql(CREATE).run(id, principal, JSON.stringify(state), owner, now, now, ttl, logId, now + ttl)
@@ -107,10 +108,10 @@ export class SqliteSessions implements SessionTable {
     })
   }
 
-  update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     return this.#db.write((sql) => {
       if (this.#find(sql, id)?.generation !== generation) return false
-      sql('UPDATE mcp_sessions SET state = ? WHERE id = ?').run(JSON.stringify(state), id)
+      sql(UPDATE).run(JSON.stringify(state), principal ?? null, id)
       return true
     })
   }

@@ -30,7 +30,7 @@ end
 /**
  * KEYS  log, record, tombstone
  * ARGV  1 epoch, 2 owner, 3 ttl in ms, 4 principal and state: two lines of JSON
- * Result: 'ok', 'taken' or 'gone'
+ * Result: when the session expires (ms), 'taken' or 'gone'
  */
 export const CREATE = script(`${PRELUDE}${RECORD}
 local log, record = KEYS[1], KEYS[2]
@@ -41,7 +41,7 @@ local expires = now + ARGV[3]
 redis.call('RPUSH', log, struct.pack(HEAD, 0, 0, 0, 1, expires, slack(expires)) .. ARGV[1])
 writeRecord(record, ARGV[2], 0, integer(now), integer(now), ARGV[3], ARGV[4])
 expireAt(slack(expires), log, record)
-return 'ok'
+return expires
 `)
 
 /**
@@ -78,11 +78,16 @@ writeRecord(KEYS[2], (string.gsub(text, '^[^\\n]*', '')))
 return 1
 `)
 
-/** KEYS log, record · ARGV 1 generation, 2 the state as JSON · Result: 1 replaced, 0 not in that generation */
+/**
+ * KEYS  log, record
+ * ARGV  1 generation, 2 the state as JSON, 3 the principal as JSON ('' unchanged)
+ * Result: 1 replaced, 0 not in that generation
+ */
 export const UPDATE = script(`${PRELUDE}${RECORD}
 local text, numbers, raw = redis.call('GET', KEYS[2]), live(KEYS[1])
 if not numbers or not text or numbers[4] ~= tonumber(ARGV[1]) then return 0 end
-writeRecord(KEYS[2], (string.match(text, '^(.*)\\n')), ARGV[2])
+local head, principal = string.match(text, '^(.*)\\n([^\\n]*)\\n[^\\n]*$')
+writeRecord(KEYS[2], head, ARGV[3] == '' and principal or ARGV[3], ARGV[2])
 return 1
 `)
 
