@@ -5,6 +5,7 @@ import type { Logger } from '../../logger.ts'
 import { callerOf } from '../live/local-app.ts'
 import { STANDALONE } from '../live/subscribers.ts'
 import type { Answer } from '../protocol/answer.ts'
+import type { Principals } from '../protocol/principal.ts'
 import { isLast, type Tail } from '../streams/tail.ts'
 import { type Letter, type ReplyLetter, type StreamRef, toWire } from './letters.ts'
 import type { WakeUp } from './wake-ups.ts'
@@ -20,7 +21,7 @@ export interface EdgeOptions {
 
 export interface Forwarded {
   readonly sessionId: string
-  readonly principal: string | null
+  readonly principal: Principals
   readonly streamId: string
   readonly again: boolean
   readonly priming: boolean
@@ -31,7 +32,7 @@ export interface Forwarded {
 export interface Followed {
   readonly call: string
   readonly sessionId: string
-  readonly principal: string | null
+  readonly principal: Principals
   readonly request: AppRequest
   readonly tail: Tail
   owner: string

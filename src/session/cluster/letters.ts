@@ -1,4 +1,6 @@
 import type { AppRequest, HeaderPairs, Remote } from '../../app/app.ts'
+import { portableAuthInfo } from '../../app/auth-info.ts'
+import type { Principals } from '../protocol/principal.ts'
 import type { Update } from '../streams/tail.ts'
 
 /** What nodes write to each other. A letter is JSON, sealed to the node it is for. */
@@ -11,7 +13,7 @@ export interface RequestLetter {
   /** Names the reply, and the edge's tail if the answer is a stream. */
   readonly call: string
   readonly sessionId: string
-  readonly principal: string | null
+  readonly principal: Principals
   /** Where the answer goes in the log, picked by the edge. */
   readonly streamId: string
   /** The request may have reached an owner that is gone now: look into the log first. */
@@ -61,7 +63,7 @@ export interface FollowLetter {
   readonly sessionId: string
   readonly streamId: string
   /** Who follows: the addressee may own the session without having it in memory. */
-  readonly principal: string | null
+  readonly principal: Principals
   readonly request: WireRequest
 }
 
@@ -88,7 +90,8 @@ export function toWire(request: AppRequest): WireRequest {
 }
 
 export function fromWire(wire: WireRequest): AppRequest {
-  const { body: encoded, ...rest } = wire
+  const { body: encoded, authInfo, ...others } = wire
+  const rest = authInfo === undefined ? others : { ...others, authInfo: portableAuthInfo(authInfo) }
   if (encoded === undefined) return rest
   const body = Buffer.from(encoded, 'base64')
   let parsed: unknown
