@@ -60,7 +60,14 @@ function connect(
   const answer = () => {
     if (answered) return
     answered = true
-    resolve({ status: res.statusCode, headers: pairs(res), body: queue, cancel: () => res.destroy() })
+    const { auth: authInfo } = req as { auth?: unknown }
+    resolve({
+      status: res.statusCode,
+      headers: pairs(res),
+      body: queue,
+      cancel: () => res.destroy(),
+      ...(authInfo !== undefined && { authInfo }),
+    })
   }
   capture(res, queue, answer)
 

@@ -15,6 +15,9 @@ export interface HousekeepingOptions {
 }
 
 const TOUCH_DELAY = 20
+const AGAIN = 1000
+// Of a ttl: so much use may come after a touch without another one.
+const MARGIN = 0.1
 const SWEEP_PAUSE = 5
 const SWEEP_LIMIT = 200
 
@@ -42,17 +45,17 @@ export class Housekeeping {
   /** The session was used: extends its expiry, at most once in a tenth of the ttl. */
   used(live: LiveSession): void {
     const now = monotonicNow()
-    if (now - (this.#touchedAt.get(live) ?? Number.NEGATIVE_INFINITY) < this.#options.settings.ttl / 10)
-      return
+    const since = now - (this.#touchedAt.get(live) ?? Number.NEGATIVE_INFINITY)
+    if (since < this.#options.settings.ttl * MARGIN) return
     this.#touchedAt.set(live, now)
     this.touch(live.id, 0)
   }
 
   /** Soon, together with whatever else is to be touched. */
-  touch(id: string, delivered: number): void {
+  touch(id: string, delivered: number, after = TOUCH_DELAY): void {
     this.#touches.set(id, Math.max(this.#touches.get(id) ?? 0, delivered))
     if (this.#touchTimer || this.#closed) return
-    this.#touchTimer = setTimeout(() => this.#flush(), TOUCH_DELAY)
+    this.#touchTimer = setTimeout(() => this.#flush(), after)
     this.#touchTimer.unref()
   }
 
@@ -72,7 +75,8 @@ export class Housekeeping {
     const { settings } = this.#options
     const touches: SessionTouch[] = [...this.#touches].map(([id, delivered]) => ({
       id,
-      ttl: settings.ttl,
+      // Use that comes before the next touch is covered by this one: nothing ends earlier than a ttl after its last use.
+      ttl: settings.ttl * (1 + MARGIN),
       delivered,
     }))
     this.#touches.clear()
@@ -86,8 +90,9 @@ export class Housekeeping {
     } catch (error) {
       settings.logger.error(
         { operation: 'touch', error: errorText(error) },
-        'sessions could not be kept alive',
+        'sessions could not be kept alive; it is tried again',
       )
+      for (const { id, delivered = 0 } of touches) this.touch(id, delivered, AGAIN)
     }
   }
 
@@ -95,10 +100,11 @@ export class Housekeeping {
     const { live, settings, onIdle } = this.#options
     const now = monotonicNow()
     for (const session of live.values()) {
-      if (session.listening || session.busy) {
+      session.endForgottenCalls()
+      if (session.inUse) {
         session.lastUsed = now
         this.used(session)
-      } else if (now - session.lastUsed >= settings.idle) {
+      } else if (!session.busy && now - session.lastUsed >= settings.idle) {
         onIdle(session).catch((error: unknown) => {
           settings.logger.warn(
             { sessionId: session.id, error: errorText(error) },

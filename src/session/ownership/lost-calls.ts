@@ -1,11 +1,12 @@
+import type { StopSignal } from '../../stop.ts'
 import type { EventLog } from '../../store/port.ts'
-import { type LocalApp, readMessages } from '../live/local-app.ts'
+import type { LocalApp } from '../live/local-app.ts'
 import {
   errorResponse,
   idKey,
   isRequest,
   isResponse,
-  parseMessage,
+  parseMessages,
   type Request,
   toMessages,
 } from '../protocol/json-rpc.ts'
@@ -34,8 +35,9 @@ export async function findLostCalls(log: EventLog, sessionId: string): Promise<r
         open.set(streamId, { parsed, requests: new Map(requests.map((each) => [idKey(each.id), each])) })
       } else if (kind === 'message') {
         const lost = open.get(streamId)
-        const message = lost && parseMessage(payload)
-        if (message && isResponse(message)) lost.requests.delete(idKey(message.id))
+        if (!lost) continue
+        for (const message of parseMessages(payload).filter(isResponse))
+          lost.requests.delete(idKey(message.id))
       } else {
         open.delete(streamId)
       }
@@ -77,13 +79,11 @@ const SAFE_METHODS = new Set([
 ])
 
 /** Which of the tools say of themselves that a second run does no harm (`readOnlyHint` or `idempotentHint`). */
-export async function repeatableTools(local: LocalApp): Promise<ReadonlySet<string>> {
+export async function repeatableTools(local: LocalApp, signal?: StopSignal): Promise<ReadonlySet<string>> {
   const names = new Set<string>()
   let cursor: unknown
   for (let page = 0; page < 100; page += 1) {
-    const params = cursor === undefined ? {} : { cursor }
-    const request = { jsonrpc: '2.0', id: `tools-${page}`, method: 'tools/list', params }
-    const answer = (await readMessages(await local.post(request))).find(isResponse)
+    const answer = await local.ask('tools/list', cursor === undefined ? {} : { cursor }, signal)
     const tools = (answer?.result?.['tools'] ?? []) as {
       name: string
       annotations?: Record<string, unknown>
