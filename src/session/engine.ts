@@ -10,8 +10,9 @@ import { PROFILE } from './cluster/message.ts'
 import { Peers } from './cluster/peers.ts'
 import { AppSilent, askApp } from './live/ask-app.ts'
 import { Binding, NotTheirs } from './live/binding.ts'
-import type { OwnerAnswer, SessionRequest } from './live/handling.ts'
+import type { Elsewhere, OwnerAnswer, SessionRequest } from './live/handling.ts'
 import { LocalApp, LocalSessionLost, ownPost, patienceOf, readMessages } from './live/local-app.ts'
+import { SessionLeft } from './live/session-left.ts'
 import { Housekeeping } from './ownership/housekeeping.ts'
 import { Node } from './ownership/membership.ts'
 import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
@@ -24,7 +25,7 @@ import {
   unavailable,
   withCors,
 } from './protocol/answer.ts'
-import { isResponse, type Message, parseMessages } from './protocol/json-rpc.ts'
+import { isRequest, isResponse, type Message, parseMessages, toMessages } from './protocol/json-rpc.ts'
 import { type Principals, principalsOf } from './protocol/principal.ts'
 import type { NewTail } from './streams/new-tail.ts'
 import { STANDALONE, type StreamRef } from './streams/stream.ts'
@@ -48,6 +49,8 @@ export class Engine {
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
   #handling = 0
+  /** Monotonic ms: until then calls that run may end; new ones are for the next owner. */
+  #drainsUntil: number | undefined
   /** It was said that nobody can tell whose credentials come here. */
   #warned = false
 
@@ -83,6 +86,7 @@ export class Engine {
       sweep,
       onIdle: (live) => this.#holder.release(live),
       onKeepAlive: () => this.#peers.forwarder.keepAlive(),
+      onLost: (live) => void this.#holder.forget(live, true),
     })
   }
 
@@ -125,14 +129,17 @@ export class Engine {
 
   /**
    * Gives the sessions up as their calls end, for `deadline` ms at the most, then ends the clients' streams, so that they
-   * resume at another node. Whatever still comes is served as ever: nobody is turned away before nobody can come any
-   * more, which `connected` tells.
+   * resume at another node. New calls wait at the node that they came to until the session has left, and are for its next
+   * owner: so a drain lasts as long as its longest call, and not as long as its clients are busy. Whatever else still
+   * comes is served as ever, for calls that run may wait for it: answers, cancellations, progress, streams. Nobody is
+   * turned away before nobody can come any more, which `connected` tells.
    */
   async drain(deadline: number, connected: () => boolean): Promise<void> {
     const { retry } = this
     const { live } = this.#holder
     const { forwarder } = this.#peers
     const until = monotonicNow() + deadline
+    this.#drainsUntil = until
     // Session by session: on a node that is called all the time there is never a moment at which nothing runs. And again
     // and again: what comes over the connections that are left may bring sessions and streams back.
     while (monotonicNow() < until) {
@@ -198,19 +205,23 @@ export class Engine {
     const { sessionId, principal, request } = asked
     const giveUp = monotonicNow() + settings.lease * 2 + 5000
     for (let again = asked.again; monotonicNow() < giveUp; ) {
-      const found = await this.#holder.find(sessionId, principal, request)
+      // A process that drains lets others take what it has let go.
+      const heir = this.#drainsUntil === undefined ? undefined : await this.#peers.another()
+      const found = await this.#holder.find(sessionId, principal, request, { claim: heir === undefined })
       if ('answer' in found) return found.answer
       if ('missing' in found) return this.#notFound(request)
       if ('live' in found) {
         const own = await this.#serveOwn({ ...asked, again })
         // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
-        if (own !== 'moved') return own as Answer
+        if (own !== 'moved' && own !== 'left') return own as Answer
+        again ||= own === 'left'
         continue
       }
       if ('moved' in found) continue
       // Nobody would collect the reply.
       if (this.#holder.draining) return unavailable('This process is shutting down.')
-      const answer = await this.#peers.forwarder.forward(found.owner, { ...asked, again })
+      const [owner, how] = 'free' in found ? [heir!, { take: true }] : [found.owner, {}]
+      const answer = await this.#peers.forwarder.forward(owner, { ...asked, again }, how)
       if (answer !== 'gone' && answer !== 'moved') return answer
       if (answer === 'gone') again = true
       await delay(20)
@@ -218,22 +229,28 @@ export class Engine {
     return unavailable('The session has no owner that answers.')
   }
 
-  #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | 'moved'> {
+  async #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | Elsewhere> {
+    if (take && this.#drainsUntil !== undefined) return 'moved'
     return this.#serveOwn(asked, !take)
   }
 
-  /** `own`: take no session that the store does not say is ours. `moved`: the session has just left this node. */
-  async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | 'moved'> {
+  /** `own`: take no session that the store does not say is ours. */
+  async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | Elsewhere> {
     const { sessionId, principal, request } = asked
     for (let attempt = 1; ; attempt += 1) {
       const found = await this.#holder.find(sessionId, principal, request, { own })
       if ('answer' in found) return found.answer
       if ('missing' in found) return this.#notFound(request)
-      if ('owner' in found || 'moved' in found) return 'moved'
+      if (!('live' in found)) return 'moved'
+      if (this.#drainsUntil !== undefined && isNewCall(request)) {
+        await this.#holder.left(found.live, this.#drainsUntil - monotonicNow())
+        return 'moved'
+      }
       try {
         return await found.live.handle(request, asked)
       } catch (error) {
         if (error instanceof NotTheirs) return this.#notFound(request)
+        if (error instanceof SessionLeft) return error.mayHaveRun ? 'left' : 'moved'
         if (!(error instanceof LocalSessionLost) || attempt > 1) throw error
         // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
         await this.#holder.forget(found.live, false)
@@ -333,4 +350,9 @@ export class Engine {
 function isInitialize(parsed: unknown): boolean {
   const message = (Array.isArray(parsed) ? parsed[0] : parsed) as Message | undefined
   return message?.method === 'initialize'
+}
+
+/** Something new for the app to do, and not a part of what it does already. */
+function isNewCall({ method, parsed }: AppRequest): boolean {
+  return method === 'POST' && (toMessages(parsed) ?? []).some(isRequest)
 }

@@ -334,6 +334,8 @@ export interface NodeTable {
   unregister(id: string): Promise<void>
   /** Undefined: not registered, lease over, or known to be dead. */
   get(id: string): Promise<NodeRecord | undefined>
+  /** Those that `get` would find; up to 1,000 of them. */
+  list(): Promise<readonly NodeRecord[]>
 }
 
 /**

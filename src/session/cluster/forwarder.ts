@@ -71,8 +71,9 @@ export class Forwarder {
     const { reply, body } = await this.#ask(nodeId, forwarded, question, request.body)
     switch (reply.kind) {
       case 'gone':
+        return 'gone'
       case 'moved':
-        return reply.kind
+        return reply.again ? 'gone' : 'moved'
       case 'answer':
         return { status: reply.status, headers: reply.headers, body: body ?? '' }
       case 'stream': {

@@ -33,8 +33,8 @@ export interface FollowQuestion {
 }
 
 export type Reply =
-  /** Not the owner (any more): ask the store who is. */
-  | { readonly kind: 'moved' }
+  /** Not the owner (any more): ask the store who is. `again`: the app may have been told of the request. */
+  | { readonly kind: 'moved'; readonly again: boolean }
   | { readonly kind: 'answer'; readonly status: number; readonly headers: HeaderPairs }
   | {
       readonly kind: 'stream'

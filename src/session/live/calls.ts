@@ -4,6 +4,7 @@ import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog } from '../../store/port.ts'
 import { type Answer, refuse, relayWhole, streamHeaders } from '../protocol/answer.ts'
+import { interrupted } from '../protocol/interrupted.ts'
 import { idKey, isResponse, type Message, parseMessages, type Request } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
 import type { StreamRef } from '../streams/stream.ts'
@@ -11,6 +12,7 @@ import { Call } from './call.ts'
 import type { Handling, OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import type { RequestIds } from './request-ids.ts'
+import { SessionLeft } from './session-left.ts'
 
 export interface CallsOptions {
   readonly sessionId: string
@@ -46,11 +48,12 @@ export class Calls {
     return this.#running.has(streamId)
   }
 
-  /** Rejects with `LocalSessionLost`, `NotTheirs`, or with what the app threw. */
+  /** Rejects with `LocalSessionLost`, `NotTheirs`, `SessionLeft`, or with what the app threw. */
   async make(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, log, primes, attach, onUse } = this.#options
     const { streamId, remote, principal } = how
-    if (how.again && (await this.#isKnown(streamId))) return this.#resume(request, how)
+    if (how.again && (this.has(streamId) || (await this.#isKnown(streamId))))
+      return this.#resume(request, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
     const call = this.#begin(streamId, requests, how)
@@ -58,14 +61,19 @@ export class Calls {
       // Another node waits for this call. Should this one die, that one looks for the record and knows that the app may
       // have been called; here at home the client's connection dies with the process, and the record can wait.
       log.begin(streamId)
-      if (remote) await log.append(streamId, 'open', openPayload(request), false)
+      if (remote) {
+        await log.append(streamId, 'open', openPayload(request), false)
+        // It was refused: somebody else owns the session. The app has not heard of the call, and must not now.
+        if (call.abandoned) throw new SessionLeft(false)
+      }
       const response = await local.fetch(request, { principal, signal: call.signal })
       if (response.status < 300) onUse()
       if (!isEventStream(response)) {
         const forget = call.signal.onStop(() => response.cancel())
         const answer = await relayWhole(response, sessionId).finally(forget)
-        if (answer.status === 200) await this.#answered(requests, answer.body.toString())
-        await this.#withoutStream(call, how)
+        const text = answer.status === 200 ? answer.body.toString() : ''
+        if (text !== '') await this.#answered(requests, text)
+        await this.#withoutStream(call, how, text)
         return answer
       }
       const opened = remote && log.opened(streamId)
@@ -76,8 +84,11 @@ export class Calls {
       void call.run(response)
       return answer
     } catch (error) {
-      // The session has left this process: what is open in the log stays open, for its next owner.
-      if (call.abandoned) return refuse(503, 'The session has left this process.', { retryAfter: 1 })
+      if (error instanceof SessionLeft) throw error
+      // What is open in the log stays open, for the session's next owner. Of a call of this node's own client nothing is
+      // there yet, and nobody else can tell what became of it.
+      if (call.abandoned && remote) throw new SessionLeft(true)
+      if (call.abandoned) return whole(requests.map(interrupted))
       // Cancelled before the app had begun to answer: nothing is left to be said.
       if (call.ended) return { status: 202, headers: [], body: '' }
       await this.#withoutStream(call, how)
@@ -129,6 +140,9 @@ export class Calls {
     const { sessionId, local, log, settings } = this.#options
     const call = this.#begin(streamId, requests)
     try {
+      // Counted before the app hears of it: should it take this process with it as well, it is not run a third time.
+      await log.append(streamId, 'open', openPayload(request), false)
+      if (call.abandoned) return
       const response = await local.fetch(request, { signal: call.signal })
       if (isEventStream(response)) return void call.run(response)
       const answer = await relayWhole(response, sessionId)
@@ -162,11 +176,16 @@ export class Calls {
     }
   }
 
-  /** The app has answered without a stream: nothing is left open. */
-  async #withoutStream(call: Call, { streamId, remote }: Handling): Promise<void> {
+  /**
+   * The app has answered without a stream: nothing is left open. At another node than the client's the answer is stored
+   * too, in case that node asks again because it took this one for gone.
+   */
+  async #withoutStream(call: Call, { streamId, remote }: Handling, text = ''): Promise<void> {
     const { log } = this.#options
     this.#running.delete(streamId)
-    if (remote && !call.ended) await log.append(streamId, 'end', '', false)
+    const isMessage = parseMessages(text).some(isResponse)
+    if (remote && !call.ended)
+      await log.append(streamId, isMessage ? 'final' : 'end', isMessage ? text : '', false)
     else log.forget(streamId)
   }
 
@@ -208,6 +227,12 @@ export class Calls {
     this.#running.set(streamId, call)
     return call
   }
+}
+
+/** Answers that are no stream. */
+function whole(answers: readonly string[]): Answer {
+  const body = answers.length === 1 ? answers[0]! : `[${answers.join(',')}]`
+  return { status: 200, headers: [['content-type', 'application/json']], body }
 }
 
 /** What a later owner needs to run the request again, or to answer it with an error. */

@@ -27,3 +27,6 @@ export type Handling = Pick<SessionRequest, 'principal' | 'streamId' | 'again' |
 export type OwnerAnswer =
   | Answer
   | { readonly status: number; readonly headers: HeaderPairs; readonly stream: StreamRef }
+
+/** The session is not here (any more). `left`: it was, and the app may have been told of the request. */
+export type Elsewhere = 'moved' | 'left'

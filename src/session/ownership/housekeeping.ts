@@ -12,6 +12,8 @@ export interface HousekeepingOptions {
   readonly sweep: (limit: number) => Promise<boolean>
   readonly onIdle: (live: LiveSession) => Promise<void>
   readonly onKeepAlive: () => void
+  /** The store says that the session is gone, or another's. */
+  readonly onLost: (live: LiveSession) => void
 }
 
 const TOUCH_DELAY = 20
@@ -35,9 +37,10 @@ export class Housekeeping {
 
   constructor(options: HousekeepingOptions) {
     this.#options = options
-    const { ttl, idle, keepAlive } = options.settings
+    const { ttl, idle, keepAlive, lease } = options.settings
     const check = Math.min(Math.max(Math.min(ttl, idle || ttl) / 10, 50), 10_000)
     this.#every(check, () => this.#check())
+    this.#every(lease, () => this.#look())
     if (keepAlive > 0) this.#every(keepAlive, () => this.#keepAlive())
     this.#scheduleSweep()
   }
@@ -72,9 +75,10 @@ export class Housekeeping {
   #flush(): void {
     this.#touchTimer = undefined
     if (this.#touches.size === 0) return
-    const { settings } = this.#options
-    const touches: SessionTouch[] = [...this.#touches].map(([id, delivered]) => ({
+    const { live, settings } = this.#options
+    const touches = [...this.#touches].map(([id, delivered]) => ({
       id,
+      ...held(live.get(id)),
       // Use that comes before the next touch is covered by this one: nothing ends earlier than a ttl after its last use.
       ttl: settings.ttl * (1 + MARGIN),
       delivered,
@@ -84,15 +88,42 @@ export class Housekeeping {
   }
 
   async #touch(touches: readonly SessionTouch[]): Promise<void> {
-    const { sessions, settings } = this.#options
+    const { settings } = this.#options
     try {
-      await sessions.touch(touches)
+      await this.#touchHeld(touches)
     } catch (error) {
       settings.logger.error(
         { operation: 'touch', error: errorText(error) },
         'sessions could not be kept alive; it is tried again',
       )
       for (const { id, delivered = 0 } of touches) this.touch(id, delivered, AGAIN)
+    }
+  }
+
+  /**
+   * Are the sessions here still ours? Word that one was terminated or claimed may be lost; this is the floor under it, in
+   * one operation for all of them.
+   */
+  async #look(): Promise<void> {
+    const { live, settings } = this.#options
+    if (live.size === 0) return
+    try {
+      await this.#touchHeld([...live.values()].map((session) => ({ id: session.id, ...held(session) })))
+    } catch (error) {
+      settings.logger.debug(
+        { operation: 'touch', error: errorText(error) },
+        'what is held could not be looked at',
+      )
+    }
+  }
+
+  async #touchHeld(touches: readonly SessionTouch[]): Promise<void> {
+    const { live, sessions, onLost } = this.#options
+    const asked = new Map(touches.map(({ id, generation }) => [id, generation]))
+    for (const id of await sessions.touch(touches)) {
+      const session = live.get(id)
+      // It may have been claimed anew while the store was asked.
+      if (session && session.generation === asked.get(id)) onLost(session)
     }
   }
 
@@ -155,4 +186,8 @@ export class Housekeeping {
     timer.unref()
     this.#timers.push(timer)
   }
+}
+
+function held(live: LiveSession | undefined): Pick<SessionTouch, 'generation'> {
+  return live ? { generation: live.generation } : {}
 }

@@ -1,9 +1,9 @@
 import type { App, AppRequest } from '../../app/app.ts'
-import { monotonicNow } from '../../clock.ts'
+import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { Stop } from '../../stop.ts'
-import type { EventLog, SessionRecord } from '../../store/port.ts'
+import type { ClaimedSession, EventLog, SessionRecord } from '../../store/port.ts'
 import type { Store } from '../../store/store.ts'
 import { AppSilent } from '../live/ask-app.ts'
 import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
@@ -38,6 +38,8 @@ export type Found =
   | { readonly missing: true }
   /** Not ours, says the store; only where nothing but our own was asked for. */
   | { readonly moved: true }
+  /** Nobody's; only where it was not to be claimed. */
+  | { readonly free: true }
 
 const MISSING = { missing: true } as const
 
@@ -57,8 +59,16 @@ export class OwnedSessions {
     this.#options = options
   }
 
-  /** `own`: another node asks because the store says that the session is ours; take no other for it. */
-  async find(id: string, principal: Principals, caller: AppRequest, { own = false } = {}): Promise<Found> {
+  /**
+   * `own`: another node asks because the store says that the session is ours; take no other for it. `claim`: take it
+   * where it is nobody's.
+   */
+  async find(
+    id: string,
+    principal: Principals,
+    caller: AppRequest,
+    { own = false, claim = true } = {},
+  ): Promise<Found> {
     const { directory, node, settings } = this.#options
     // After a pause (a stopped process, a sleeping machine) somebody else may own what we hold: ask first.
     if (this.live.size > 0 && !node.trusted) await node.confirm()
@@ -73,6 +83,7 @@ export class OwnedSessions {
       if (own && record.owner !== self) return { moved: true }
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
+      if (!claim) return { free: true }
       if (this.draining) return { answer: unavailable('This process is shutting down.') }
       if (elsewhere && (await node.settle())) continue
       if (!mayTakeOver(record, caller, settings)) return MISSING
@@ -167,6 +178,13 @@ export class OwnedSessions {
     return true
   }
 
+  /** Resolves when the session is not here any more, or after `most` ms. */
+  async left(live: LiveSession, most: number): Promise<void> {
+    const until = monotonicNow() + most
+    while (this.#holds(live) && monotonicNow() < until) await delay(10)
+    await Promise.race([this.#lifecycle.settled(live.id), delay(Math.max(0, until - monotonicNow()))])
+  }
+
   #holds(live: LiveSession): boolean {
     return this.live.get(live.id) === live
   }
@@ -234,7 +252,7 @@ export class OwnedSessions {
   }
 
   /** In bounded time: everybody who needs the session waits for it. */
-  async #rehydrate(record: SessionRecord, principal: Principals, caller: AppRequest): Promise<LiveSession> {
+  async #rehydrate(record: ClaimedSession, principal: Principals, caller: AppRequest): Promise<LiveSession> {
     const { app, settings } = this.#options
     const stop = new Stop()
     const timer = setTimeout(() => stop.stop(), patienceOf(settings))
@@ -254,13 +272,13 @@ export class OwnedSessions {
     }
   }
 
-  async #revive(record: SessionRecord, asked: Rehydrating): Promise<LiveSession> {
+  async #revive(record: ClaimedSession, asked: Rehydrating): Promise<LiveSession> {
     const local = await openLocal(record, asked)
     const live = this.#newSession(record, local)
     try {
       await restore(live, record.state, asked.signal)
       if (asked.signal.stopped) throw new AppSilent()
-      await settleLostCalls(live, this.#options.log, asked.signal)
+      await settleLostCalls(live, record, this.#options.log, asked.signal)
       return live
     } catch (error) {
       live.close()

@@ -1,16 +1,17 @@
 import { type App, type AppRequest, header } from '../../app/app.ts'
 import type { Settings } from '../../options.ts'
 import type { StopSignal } from '../../stop.ts'
-import type { EventLog, SessionRecord, SessionState } from '../../store/port.ts'
+import type { ClaimedSession, EventLog, SessionRecord, SessionState } from '../../store/port.ts'
 import { AppSilent, askApp } from '../live/ask-app.ts'
 import { Binding, NotTheirs } from '../live/binding.ts'
 import type { LiveSession } from '../live/live-session.ts'
 import { LocalApp, ownPost, patienceOf, readMessages } from '../live/local-app.ts'
 import { stateRequests } from '../live/session-state.ts'
 import { type Answer, relayWhole } from '../protocol/answer.ts'
+import { interrupted } from '../protocol/interrupted.ts'
 import { isResponse } from '../protocol/json-rpc.ts'
 import type { Principals } from '../protocol/principal.ts'
-import { findLostCalls, interrupted, isRepeatable, repeatableTools } from './lost-calls.ts'
+import { findLostCalls, isRepeatable, repeatableTools } from './lost-calls.ts'
 
 /** The app would not open a session for this caller: its answer is to be relayed. */
 export class Refused extends Error {
@@ -21,6 +22,9 @@ export class Refused extends Error {
     this.answer = answer
   }
 }
+
+/** A call that has taken its process with it as often as this would take the next one too. */
+const MAX_RUNS = 2
 
 /** Who needs a session that has to be brought back to life, and until when. */
 export interface Rehydrating {
@@ -76,14 +80,20 @@ export async function restore(live: LiveSession, state: SessionState, signal: St
  * Runs again what may be run again, and answers the rest with an error: no client waits for ever. What is run again takes
  * the time that it takes, and the session does not wait for it.
  */
-export async function settleLostCalls(live: LiveSession, log: EventLog, signal: StopSignal): Promise<void> {
-  const lost = await findLostCalls(log, live.id)
+export async function settleLostCalls(
+  live: LiveSession,
+  { open }: Pick<ClaimedSession, 'open'>,
+  log: EventLog,
+  signal: StopSignal,
+): Promise<void> {
+  const lost = await findLostCalls(log, live.id, open)
   if (lost.length === 0) return
   const callsTools = lost.some(({ requests }) => requests.some(({ method }) => method === 'tools/call'))
   const tools = callsTools ? await repeatableTools(live.local, signal) : new Set<string>()
   if (signal.stopped) throw new AppSilent()
-  for (const { streamId, requests, parsed } of lost) {
-    const again = requests.length > 0 && requests.every((request) => isRepeatable(request, tools))
+  for (const { streamId, requests, parsed, runs } of lost) {
+    const again =
+      runs < MAX_RUNS && requests.length > 0 && requests.every((request) => isRepeatable(request, tools))
     if (again) {
       const body = requests.length === 1 && !Array.isArray(parsed) ? parsed : requests
       void live.rerun(ownPost(live.local.caller, body as object), requests, streamId)
