@@ -5,5 +5,5 @@ import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
 const [, , url, keyPrefix, id] = process.argv as string[] as [string, string, string, string, string]
 const store = new RedisEventStore({ url, keyPrefix })
 await store.bus.subscribe(nodeChannel(id), () => {})
-await store.nodes.register({ id, publicKey: 'key' }, 60_000)
+await store.nodes.register({ id, publicKey: 'key', profile: '{}' }, 60_000)
 process.send!('ready')
