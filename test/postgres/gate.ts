@@ -6,6 +6,7 @@ export class Gate {
   readonly #server: Server
   readonly #pairs = new Set<readonly [Socket, Socket]>()
   #isShut = false
+  #isDead = false
 
   private constructor(port: number) {
     this.#port = port
@@ -39,10 +40,12 @@ export class Gate {
 
   open(): void {
     this.#isShut = false
+    this.#isDead = false
   }
 
-  /** The connections that there are go dead; new ones come through. */
-  freeze(): void {
+  /** The connections that there are go dead; new ones come through, or are swallowed too until it is opened. */
+  freeze({ newcomers = false } = {}): void {
+    this.#isDead = newcomers
     for (const [client, server] of this.#pairs) {
       client.unpipe(server)
       server.unpipe(client)
@@ -69,6 +72,7 @@ export class Gate {
       server.destroy()
     })
     server.on('close', () => client.destroy())
+    if (this.#isDead) return void client.resume()
     client.pipe(server, { end: false })
     server.pipe(client, { end: false })
   }
