@@ -322,7 +322,8 @@ export interface Bus {
   /**
    * Sends bytes to a node, {@link MESSAGE_LIMIT} at the most. Small ones travel inside the backend's push, larger ones
    * as a parcel in the store, which the push names and which goes by itself. False: the node is known to be gone. True
-   * says nothing about arrival. When it rejects with `STORE_UNAVAILABLE`, it may have been sent all the same.
+   * says nothing about arrival. Rejects with `INVALID_ARGUMENT` beyond the limit. When it rejects with
+   * `STORE_UNAVAILABLE`, it may have been sent all the same.
    */
   send(nodeId: string, message: Uint8Array): Promise<boolean>
   /**
@@ -413,8 +414,13 @@ export interface StoreHealth {
   /** The server's or library's version. */
   readonly version?: string
   readonly latencyMs?: number
-  /** Migrations applied and pending, where the backend has any. */
-  readonly migrations?: { readonly applied: readonly string[]; readonly pending: readonly string[] }
+  /** Migrations, where the backend has any. */
+  readonly migrations?: {
+    readonly applied: readonly string[]
+    readonly pending: readonly string[]
+    /** Those of `applied` that are of a later release, beside which this one goes on. */
+    readonly newer?: readonly string[]
+  }
   /** One sentence each: what may cost data or speed as it is configured. */
   readonly warnings: readonly string[]
   /** Why it is not ok, in one sentence without secrets. */

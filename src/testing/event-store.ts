@@ -98,8 +98,6 @@ export function eventStore({ test, pair, ms }: Suite): void {
     }
     const foreign = `${position}.${epoch}.${tag}.another-stream`
     assert.deepEqual((await resume(store, 's', foreign)).received, [])
-    const future = `${(Number.parseInt(position!, 36) + 10 ** 9).toString(36)}.${epoch}.${tag}.${stream}`
-    assert.deepEqual((await resume(store, 's', future)).received, [])
     assert.equal((await resume(store, 's', id)).received.length, 1)
   })
 
@@ -186,6 +184,32 @@ export function eventStore({ test, pair, ms }: Suite): void {
       gaps: ['store-replaced'],
       streamId: 'a',
     })
+  })
+
+  test('event store: an id beyond the end is told as a gap, to that client alone, and passes nothing over', async (store) => {
+    const events = store.forSession('s')
+    const first = await events.storeEvent('a', json(1))
+    const second = await events.storeEvent('a', json(2))
+    const [position, epoch, tag, stream] = second.split('.')
+    for (const ahead of [1, 10 ** 9]) {
+      const future = `${(Number.parseInt(position!, 36) + ahead).toString(36)}.${epoch}.${tag}.${stream}`
+      assert.deepEqual(await resume(store, 's', future), { received: [], gaps: ['lost'], streamId: 'a' })
+    }
+    const none = { received: [], gaps: [], streamId: 'a' }
+    assert.deepEqual(await resume(store, 's', second), none, 'the end itself is no gap')
+    // Nobody else notices: the epoch has not changed on a client's word.
+    assert.deepEqual(await resume(store, 's', first), {
+      ...none,
+      received: [{ id: second, message: json(2) }],
+    })
+    assert.equal((await store.log.read({ sessionId: 's', after: 0, limit: 1 })).epoch, epoch)
+  })
+
+  test('event store: a stream of the SDK, which has no end, is no open stream', async (store) => {
+    const events = store.forSession('s')
+    for (const i of range(3)) await events.storeEvent(`stream ${i}`, {})
+    const found = await store.transfer?.take({ sessionId: 's', after: 0, limit: 10 })
+    assert.ok(!found || ('open' in found && found.open.length === 0))
   })
 
   test('event store: messages keep every character', async (store) => {

@@ -18,6 +18,13 @@ export function nodes({ test, pair, ms }: Suite): void {
     assert.equal(await store.nodes.renew('node', MINUTE), false)
   })
 
+  test('nodes: what a node says of itself is kept as it is', async (store) => {
+    for (const profile of ['', '{}', 'žluť 🐎 "\\ \n', 'ž'.repeat(1000)]) {
+      await store.nodes.register({ id: 'node', publicKey: 'key', profile }, MINUTE)
+      assert.deepEqual(await store.nodes.get('node'), { id: 'node', publicKey: 'key', profile })
+    }
+  })
+
   test('nodes: a lease that is not renewed ends, and cannot be renewed afterwards', async (store) => {
     await startNode(store, 'lapsed', ms(300))
     await startNode(store, 'renewed', ms(300))

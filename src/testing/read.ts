@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import type { GapReason } from '../store/port.ts'
+import { replay } from '../store/replay.ts'
 import type { Suite } from './suite.ts'
 import { append, MINUTE, message, payloads, range, readAll } from './support.ts'
 
@@ -152,6 +154,41 @@ export function read({ test, corrupt }: Suite): void {
         [0, 1, 3, 4].map((i) => message(i)),
       )
       assert.equal(page.corrupt, 1)
+    })
+
+    test('read: pages without one event that can be decoded end nothing', async (store) => {
+      const events = range(40).map((i) => ({ streamId: 'a', kind: 'message' as const, payload: message(i) }))
+      const { positions, epoch } = await store.log.append({ sessionId: 's', events, ttl: MINUTE })
+      const bad = range(40).filter((i) => (i >= 3 && i < 30) || i >= 36)
+      for (const i of bad) await corrupt('s', positions[i]!)
+      const good = range(40).filter((i) => !bad.includes(i))
+      const query = { sessionId: 's', streamId: 'a', limit: 5 }
+      const found: number[] = []
+      let left = 0
+      let pages = 0
+      for (let after = 0; ; pages += 1) {
+        assert.ok(pages < 50, 'it comes to an end')
+        const page = await store.log.read({ ...query, after })
+        found.push(...page.events.map(({ position }) => position))
+        left += page.corrupt
+        for (const { position } of page.events) assert.ok(position <= page.scanned)
+        if (!page.more) break
+        assert.ok(page.scanned > after, 'each page gets on')
+        after = page.scanned
+      }
+      assert.deepEqual(
+        found,
+        good.map((i) => positions[i]),
+      )
+      assert.equal(left, bad.length)
+      const gaps = new Set<GapReason>()
+      const replayed: number[] = []
+      const cursor = { streamId: 'a', position: 0, epoch }
+      const onGap = (reason: GapReason) => void gaps.add(reason)
+      for await (const { position } of replay(store.log, 's', cursor, { pageSize: 5, onGap })) {
+        replayed.push(position)
+      }
+      assert.deepEqual([replayed, [...gaps]], [found, ['corrupt']])
     })
   }
 }

@@ -129,6 +129,39 @@ export function sessions({ test, all, pair }: Suite): void {
     await store.sessions.touch([])
   })
 
+  test('touch: it says which are gone or another’s, and without a ttl it only looks', async (store) => {
+    const held = await store.sessions.create(session('held', 'gone'))
+    const first = await store.sessions.create(session('claimed', 'gone'))
+    const ended = await store.sessions.create(session('ended', 'gone'))
+    const { generation } = await claimed(store, 'claimed', 'next', first)
+    await store.sessions.terminate('ended')
+    const before = await store.sessions.get('held')
+    const touches = [
+      { id: 'held', generation: held, delivered: 4 },
+      { id: 'claimed', generation: first },
+      { id: 'ended', generation: ended },
+      { id: 'never', generation: 1 },
+      { id: 'ended' },
+      { id: 'never', ttl: MINUTE },
+    ]
+    const lost = await store.sessions.touch(touches)
+    assert.deepEqual([...lost].sort(), ['claimed', 'ended', 'never'])
+    assert.deepEqual(await store.sessions.get('held'), { ...before, delivered: 4 }, 'looking is no use')
+    assert.deepEqual(await store.sessions.touch([{ id: 'claimed', generation }, { id: 'held' }]), [])
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    assert.deepEqual(await store.sessions.touch([{ id: 'held', generation: held, ttl: 10 * MINUTE }]), [])
+    const after = await store.sessions.get('held')
+    assert.ok(after!.expiresAt > before!.expiresAt + MINUTE && after!.lastUsedAt > before!.lastUsedAt)
+    // All that a busy node holds, in one operation.
+    const ids = range(500).map((i) => `many-${i}`)
+    const made = await Promise.all(ids.map((id) => store.sessions.create(session(id, 'gone'))))
+    const asked = ids.map((id, i) => ({ id, generation: made[i]! + (i % 50 === 0 ? 1 : 0) }))
+    assert.deepEqual(
+      [...(await store.sessions.touch(asked))].sort(),
+      ids.filter((_, i) => i % 50 === 0).sort(),
+    )
+  })
+
   test('terminate: the session is gone for every method, and nothing revives it', async (store) => {
     await startNode(store, 'node')
     const generation = await store.sessions.create(session('s', 'node'))

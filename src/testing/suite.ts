@@ -13,8 +13,22 @@ export interface StoreContractOptions {
   readonly second?: () => Store | Promise<Store>
   /** Damages the stored payload of one event so that it cannot be decoded. Left out: the backend decodes nothing. */
   readonly corrupt?: (sessionId: string, position: number) => Promise<void>
+  /**
+   * Breaks the connections of all stores that are open: `now` those that there are, `answer` each whose next answer is on
+   * its way, so that it is lost though what was asked has been done. Left out: the backend has no connection.
+   */
+  readonly cut?: (what: 'now' | 'answer') => Promise<void>
+  /**
+   * Keeps what is stored now; the function that it resolves with brings it back, as a restart or a failover does that
+   * has lost everything since, while the stores stay open. Left out: the backend loses nothing that it acknowledged.
+   */
+  readonly snapshot?: () => Promise<() => Promise<void>>
+  /** Messages between nodes that lie in the store: how many, and how to let their time be over. Left out: none ever does. */
+  readonly parcels?: { count(): Promise<number>; age(): Promise<void> }
   /** Stretches every time to live and lease: for backends that count in coarser steps than about 50 ms. Default 1. */
   readonly timeScale?: number
+  /** Can it be copied? False: it has no `transfer`. Default true. */
+  readonly copies?: boolean
   /** Titles of tests that do not apply, each with the reason. An unknown title is an error. */
   readonly exceptions?: Readonly<Record<string, string>>
 }
@@ -32,11 +46,16 @@ export interface Suite {
   /** A time span in milliseconds, stretched for the backend. */
   ms(span: number): number
   readonly corrupt: StoreContractOptions['corrupt']
+  readonly cut: StoreContractOptions['cut']
+  readonly snapshot: StoreContractOptions['snapshot']
+  readonly parcels: StoreContractOptions['parcels']
   readonly hasSecond: boolean
+  readonly copies: boolean
 }
 
 export function createSuite(options: StoreContractOptions): Suite & { finish(): void } {
-  const { test, open, second, corrupt, timeScale = 1, exceptions = {} } = options
+  const { test, open, second, corrupt, cut, snapshot, parcels, timeScale = 1, exceptions = {} } = options
+  const { copies = true } = options
   const titles = new Set<string>()
   let opened: Store[] = []
 
@@ -62,7 +81,11 @@ export function createSuite(options: StoreContractOptions): Suite & { finish(): 
 
   return {
     corrupt,
+    cut,
+    snapshot,
+    parcels,
     hasSecond: second !== undefined,
+    copies,
     ms: (span) => span * timeScale,
     reopen: openSecond,
     test: (title, fn) => run(title, async () => fn(await openFirst())),

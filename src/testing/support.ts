@@ -13,7 +13,11 @@ import type { Store } from '../store/store.ts'
 export const MINUTE = 60_000
 
 /** Resolves with the first truthy result; fails after `within` ms. */
-export async function eventually<T>(what: string, check: () => T | Promise<T>, within = 15_000): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  check: () => T | Promise<T>,
+  within = 15_000,
+): Promise<NonNullable<T>> {
   const deadline = performance.now() + within
   for (;;) {
     const result = await check()
@@ -105,9 +109,10 @@ export const PROFILE = '{"speaks":[1,2],"note":"žluťoučký 🐎"}'
 
 /** As a node does it: listen first, then register. */
 export async function startNode(store: Store, id: string, lease = MINUTE): Promise<Subscription> {
-  const subscription = await store.bus.subscribe(nodeChannel(id), () => {})
+  const receiving = await store.bus.receive(id, () => {})
+  const subscribed = await store.bus.subscribe(nodeChannel(id), () => {})
   await store.nodes.register({ id, publicKey: `key-of-${id}`, profile: PROFILE }, lease)
-  return subscription
+  return { close: async () => void (await Promise.all([receiving.close(), subscribed.close()])) }
 }
 
 /** One turn of the event loop: a loop of promises alone would never let I/O and timers in. */

@@ -15,6 +15,7 @@ const notification = (text: string) => ({ type: 'notification', timestamp: 0, me
 
 export function tasks(suite: Suite): void {
   table(suite)
+  queueRows(suite)
   taskStore(suite)
   queue(suite)
 }
@@ -80,6 +81,65 @@ function table({ test, all, ms }: Suite): void {
     const without = await stores.at(-1)!.tasks.list({ sessionId: null, limit: 10 })
     assert.deepEqual(without.tasks, [{ id: 'none', sessionId: null, version: 1, value: 'a' }])
     assert.deepEqual(await stores[0]!.tasks.list({ sessionId: 'unknown', limit: 10 }), { tasks: [] })
+  })
+}
+
+function queueRows({ test, all, ms }: Suite): void {
+  const push = (store: Store, text: string, limit = 1000, id = 't') => store.tasks.push(id, { text, limit })
+  const shift = (store: Store, limit: number, id = 't') => store.tasks.shift(id, { limit })
+
+  all('task queue rows: first in, first out, each taken once, up to a limit', async (stores) => {
+    const [here, there] = [stores[0]!, stores.at(-1)!]
+    await here.tasks.create(row('t'))
+    assert.deepEqual(await shift(there, 5), [])
+    const texts = ['', 'žluť 🐎 "\u0000 \u001e\n', ...range(10).map((i) => `${i}`), 'x'.repeat(2 ** 20)]
+    for (const text of texts) assert.equal(await push(here, text), 'queued')
+    assert.equal(await push(there, 'too many', texts.length), 'full')
+    assert.deepEqual(await shift(there, 1), texts.slice(0, 1))
+    assert.equal(await push(there, 'last', texts.length), 'queued')
+    assert.deepEqual(await shift(here, 4), texts.slice(1, 5))
+    assert.deepEqual(await shift(there, 100), [...texts.slice(5), 'last'])
+    assert.deepEqual(await shift(here, 100), [])
+    assert.equal(await push(here, 'again'), 'queued')
+    assert.deepEqual(await shift(there, 100), ['again'])
+    assert.equal(await push(here, 'x', 0), 'full')
+  })
+
+  test('task queue rows: the task guards its own, and a message changes neither version nor value', async (store) => {
+    await store.tasks.create(row('t'))
+    await store.tasks.create(row('free', null))
+    const [text, limit] = ['x', 10]
+    assert.equal(await store.tasks.push('nobody', { text, limit }), 'absent')
+    assert.equal(await store.tasks.push('t', { text, limit, sessionId: 'other' }), 'absent')
+    assert.equal(await store.tasks.push('t', { text, limit, sessionId: 's' }), 'queued')
+    assert.equal(await store.tasks.push('free', { text, limit, sessionId: 'other' }), 'queued')
+    assert.deepEqual(await store.tasks.shift('t', { limit, sessionId: 'other' }), [])
+    assert.deepEqual(await store.tasks.get('t'), { id: 't', sessionId: 's', version: 1, value: 'a' })
+    assert.ok(await store.tasks.replace('t', { version: 1, value: 'b' }))
+    assert.deepEqual(await store.tasks.shift('t', { limit, sessionId: 's' }), ['x'])
+    assert.deepEqual(await store.tasks.shift('free', { limit, sessionId: 'other' }), ['x'])
+    assert.equal((await store.tasks.get('t'))?.version, 2)
+  })
+
+  test('task queue rows: they die with their task', async (store) => {
+    await store.tasks.create(row('t', 's', ms(300)))
+    assert.equal(await push(store, 'old'), 'queued')
+    await eventually('it is gone', async () => !(await store.tasks.get('t')))
+    assert.equal(await push(store, 'late'), 'absent')
+    assert.deepEqual(await shift(store, 10), [])
+    while ((await store.sweep({ limit: 100 })).more);
+    await store.tasks.create(row('t'))
+    assert.deepEqual(await shift(store, 10), [], 'a new task under the same id')
+  })
+
+  test('task queue rows: they live as long as their task, also when its life begins anew', async (store) => {
+    await store.tasks.create(row('t', 's', ms(300)))
+    assert.equal(await push(store, 'kept'), 'queued')
+    assert.ok(await store.tasks.replace('t', { version: 1, value: 'b', ttl: MINUTE }))
+    await store.tasks.create(row('sand', 's', ms(400)))
+    await eventually('its first life is over', async () => !(await store.tasks.get('sand')))
+    while ((await store.sweep({ limit: 100 })).more);
+    assert.deepEqual(await shift(store, 10), ['kept'])
   })
 }
 

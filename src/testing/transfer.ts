@@ -20,7 +20,7 @@ import {
 function transferOf(store: Store): Transfer {
   assert.ok(
     store.transfer,
-    'the store has a transfer; one that shall not be copied lists these tests as exceptions',
+    'the store has a transfer; the test file of one that cannot be copied says `copies: false`',
   )
   return store.transfer
 }
@@ -65,7 +65,8 @@ async function take(store: Store, sessionId = 's', after = 0, limit = 100): Prom
   return found
 }
 
-export function transfer({ test, corrupt, ms }: Suite): void {
+export function transfer({ test, corrupt, ms, copies }: Suite): void {
+  if (!copies) return
   test('transfer: a log and its record are taken as they are, in pages', async (store) => {
     await startNode(store, 'node')
     const created = await store.sessions.create(session('s', 'node', 2 * MINUTE, 'somebody'))
@@ -161,6 +162,74 @@ export function transfer({ test, corrupt, ms }: Suite): void {
     assert.deepEqual(await idsOf(store), [])
   })
 
+  test('transfer: a tombstone is taken, and ends the session wherever it is put', async (store) => {
+    const id = (sessionId: string) => ({ sessionId, after: 0, limit: 10 })
+    await store.sessions.create(session('ended', 'node'))
+    await store.sessions.terminate('ended')
+    const taken = await transferOf(store).take(id('ended'))
+    assert.ok(taken && 'terminatedUntil' in taken, 'what is left of it')
+    assert.equal(taken.sessionId, 'ended')
+    assert.ok(Math.abs(taken.terminatedUntil - (Date.now() + MINUTE)) < 30_000)
+    assert.deepEqual(await idsOf(store), [], 'a tombstone is no log')
+
+    const until = Date.now() + MINUTE
+    const bury = (sessionId: string) => transferOf(store).put({ sessionId, terminatedUntil: until })
+    await transferOf(store).put(page())
+    const { generation } = await claimed(store, 's', 'node', 3)
+    await transferOf(store).put(page({ sessionId: 'log', session: null, generation: 0 }))
+    for (const sessionId of ['s', 'log', 'never']) {
+      assert.equal(await bury(sessionId), true, sessionId)
+      assert.equal(await bury(sessionId), true, 'again')
+      assert.equal(await store.sessions.get(sessionId), undefined)
+      assert.deepEqual(await readAll(store, sessionId), [])
+      await rejectsWith('SESSION_GONE', store.sessions.create(session(sessionId, 'node')))
+      assert.equal(await transferOf(store).put(page({ sessionId, generation: 9 })), false)
+    }
+    await rejectsWith(['SESSION_GONE', 'FENCED'], append(store, 's', 'a', message(1), { generation }))
+    assert.deepEqual(await store.sessions.touch([{ id: 's', generation }]), ['s'])
+    assert.deepEqual([await idsOf(store), (await store.sessions.list()).sessions], [[], []])
+  })
+
+  test('transfer: a tombstone goes when its time is over', async (store) => {
+    await transferOf(store).put({ sessionId: 's', terminatedUntil: Date.now() + ms(400) })
+    await rejectsWith('SESSION_GONE', store.sessions.create(session('s', 'node')))
+    await eventually('the id is free', () =>
+      store.sessions.create(session('s', 'node')).then(
+        () => true,
+        () => false,
+      ),
+    )
+    assert.ok(await store.sessions.get('s'))
+  })
+
+  test('transfer: open streams travel with their log, on every page', async (store) => {
+    const generation = await store.sessions.create(session('s', 'gone'))
+    const events = ['b', 'a', 'b'].map((streamId) => ({ streamId, kind: 'open', payload: streamId }) as const)
+    await store.log.append({ sessionId: 's', events, generation, ttl: MINUTE })
+    for (const i of range(4)) await append(store, 's', 'a', message(i), { generation, limit: 3 })
+    const open = [
+      { streamId: 'b', payload: 'b', runs: 2 },
+      { streamId: 'a', payload: 'a', runs: 1 },
+    ]
+    const taken = (await take(store, 's', 0, 1))!
+    assert.deepEqual(taken.open, open)
+    assert.equal(await transferOf(store).put({ ...taken, sessionId: 'copy' }), true)
+    assert.deepEqual((await take(store, 'copy'))!.open, open)
+    const later = { streamId: 'c', payload: 'ž🐎\u0000', runs: 1 }
+    assert.equal(await transferOf(store).put({ ...taken, sessionId: 'copy', open: [open[1]!, later] }), true)
+    const record = await claimed(store, 'copy', 'next', generation)
+    assert.deepEqual(record.open, [open[1], later])
+    await transferOf(store).put(page({ sessionId: 'log', session: null, generation: 0, open }))
+    assert.deepEqual((await take(store, 'log'))!.open, open, 'of a log without a record too')
+    await append(store, 'log', 'a', '', { touch: true })
+    await store.log.append({
+      sessionId: 'log',
+      events: [{ streamId: 'b', kind: 'end', payload: '' }],
+      ttl: MINUTE,
+    })
+    assert.deepEqual((await take(store, 'log'))!.open, [open[1]])
+  })
+
   test('transfer: a log without a record, and one that has lost all its events', async (store) => {
     await transferOf(store).put(page({ session: null, generation: 0 }))
     assert.equal(await store.sessions.get('s'), undefined)
@@ -203,8 +272,14 @@ export function transfer({ test, corrupt, ms }: Suite): void {
     test('transfer: what cannot be decoded is counted', async (store) => {
       await transferOf(store).put(page())
       await corrupt('s', 2)
-      const { events, corrupt: count } = (await take(store))!
+      const { events, corrupt: count, scanned } = (await take(store))!
       assert.deepEqual([events.map(({ position }) => position), count], [[1, 5], 1])
+      assert.ok(scanned >= 5)
+      await corrupt('s', 1)
+      const first = (await take(store, 's', 0, 2))!
+      assert.deepEqual([first.events, first.corrupt, first.more], [[], 2, true])
+      assert.ok(first.scanned >= 2 && first.scanned < 5, 'a page without an event says where the next begins')
+      assert.deepEqual((await take(store, 's', first.scanned, 2))!.events.length, 1)
     })
   }
 }

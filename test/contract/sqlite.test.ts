@@ -12,6 +12,42 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 let files = 0
 const path = () => join(folder, `${files}.db`)
 
+/** Every table as it is now; the function brings the rows back, as after a power cut. */
+async function snapshot(): Promise<() => Promise<void>> {
+  const use = (task: (database: Database.Database) => void) => {
+    const database = new Database(path(), { timeout: 5000 })
+    database.pragma('foreign_keys = off')
+    try {
+      database.transaction(() => task(database)).immediate()
+    } finally {
+      database.close()
+    }
+  }
+  const kept = new Map<string, Record<string, unknown>[]>()
+  use((database) => {
+    const tables = database
+      .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'mcp\\_%' ESCAPE '\\'")
+      .pluck()
+      .all() as string[]
+    for (const table of tables.filter((name) => name !== 'mcp_migrations')) {
+      kept.set(table, database.prepare(`SELECT * FROM ${table}`).all() as Record<string, unknown>[])
+    }
+  })
+  return async () =>
+    use((database) => {
+      for (const [table, rows] of kept) {
+        database.exec(`DELETE FROM ${table}`)
+        for (const row of rows) {
+          const names = Object.keys(row)
+          const values = names.map((name) => row[name])
+          database
+            .prepare(`INSERT INTO ${table} (${names.join()}) VALUES (${names.map(() => '?').join()})`)
+            .run(...values)
+        }
+      }
+    })
+}
+
 storeContract({
   test,
   open() {
@@ -19,6 +55,7 @@ storeContract({
     return new SqliteEventStore(path())
   },
   second: () => new SqliteEventStore(path()),
+  snapshot,
   async corrupt(sessionId, position) {
     const database = new Database(path())
     database

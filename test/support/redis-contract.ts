@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
-import { afterAll, describe, test } from 'vitest'
+import { afterAll, beforeAll, describe, test } from 'vitest'
 import { RedisEventStore, type RedisEventStoreOptions } from '../../src/store/redis/redis-store.ts'
 import { storeContract } from '../../src/testing.ts'
+import { TcpProxy } from './net/tcp-proxy.ts'
 
 /** What of the store contract does not apply to Redis, and why. */
 const EXCEPTIONS = {
@@ -25,16 +26,28 @@ export function driver(url: string): Redis | Cluster {
 export function redisContract(name: string, url: string, how: RedisEventStoreOptions = { url }): void {
   const client = driver(url)
   let keyPrefix = ''
-  afterAll(() => client.disconnect())
+  let proxy: TcpProxy | undefined
+  // What a cluster's servers say of each other leads past a proxy; and a client given to the store says where to connect.
+  const through = () => (proxy ? { ...how, url: proxy.urlOf(url) } : how)
+  const isCuttable = 'url' in how && !url.startsWith('redis+cluster:')
+  beforeAll(async () => {
+    if (isCuttable) proxy = await TcpProxy.to(url, 6379)
+  })
+  afterAll(async () => {
+    client.disconnect()
+    await proxy?.close()
+  })
 
   describe(name, () => {
     storeContract({
       test,
       open() {
         keyPrefix = `contract:${randomUUID()}:`
-        return new RedisEventStore({ ...how, keyPrefix })
+        return new RedisEventStore({ ...through(), keyPrefix })
       },
-      second: () => new RedisEventStore({ ...how, keyPrefix }),
+      second: () => new RedisEventStore({ ...through(), keyPrefix }),
+      ...(isCuttable && { cut: (what: 'now' | 'answer') => proxy!.cut(what) }),
+      snapshot: () => snapshot(client, keyPrefix),
       async corrupt(sessionId, position) {
         const log = `${keyPrefix}s:{${sessionId}}`
         const entries = await client.lrangeBuffer(log, 0, -1)
@@ -44,4 +57,23 @@ export function redisContract(name: string, url: string, how: RedisEventStoreOpt
       exceptions: EXCEPTIONS,
     })
   })
+}
+
+/** Every key of a prefix as it is now; the function brings them back, and nothing else. */
+async function snapshot(client: Redis | Cluster, keyPrefix: string): Promise<() => Promise<void>> {
+  const keys = async () => {
+    const nodes = client instanceof Cluster ? client.nodes('master') : [client]
+    return (await Promise.all(nodes.map((node) => node.keys(`${keyPrefix}*`)))).flat()
+  }
+  const kept = await Promise.all(
+    (await keys()).map(async (key) => ({
+      key,
+      ttl: Math.max(0, await client.pttl(key)),
+      value: await client.dumpBuffer(key),
+    })),
+  )
+  return async () => {
+    for (const key of await keys()) await client.del(key)
+    for (const { key, ttl, value } of kept) if (value) await client.restore(key, ttl, value)
+  }
 }

@@ -1,5 +1,6 @@
 import { PersistError } from '../../errors.ts'
 import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
+import { refuseTooLong } from '../shared/refusals.ts'
 import type { MemoryNodes } from './memory-nodes.ts'
 
 type OnWake = (text: string | undefined) => void
@@ -18,9 +19,14 @@ export class MemoryBus implements Bus {
 
   async send(nodeId: string, message: Uint8Array): Promise<boolean> {
     this.#assertOpen()
+    refuseTooLong(message)
     if (!this.#nodes.live(nodeId)) return false
     // As across processes: a receiver never runs inside the call that told it.
-    for (const onMessage of this.#receivers.get(nodeId) ?? []) queueMicrotask(() => onMessage(message))
+    for (const onMessage of this.#receivers.get(nodeId) ?? []) {
+      queueMicrotask(() => {
+        if (this.#receivers.get(nodeId)?.has(onMessage)) onMessage(message)
+      })
+    }
     return true
   }
 
@@ -74,10 +80,19 @@ export class MemoryBus implements Bus {
     }
   }
 
+  close(): void {
+    this.#channels.clear()
+    this.#receivers.clear()
+  }
+
   // As across processes: a listener never runs inside the call that woke it.
   #wake(channel: string, text: string | undefined): number {
     const listeners = [...(this.#channels.get(channel) ?? [])]
-    for (const onWake of listeners) queueMicrotask(() => onWake(text))
+    for (const onWake of listeners) {
+      queueMicrotask(() => {
+        if (this.#channels.get(channel)?.has(onWake)) onWake(text)
+      })
+    }
     return listeners.length
   }
 }

@@ -71,6 +71,7 @@ export class MemoryBackend implements Backend {
 
   async close(): Promise<void> {
     this.#closed = true
+    this.bus.close()
   }
 
   #assertOpen(): void {

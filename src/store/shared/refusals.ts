@@ -1,4 +1,5 @@
 import { PersistError } from '../../errors.ts'
+import { MESSAGE_LIMIT } from '../port.ts'
 
 export function gone(sessionId: string): PersistError {
   return new PersistError(
@@ -23,6 +24,13 @@ export function fenced(sessionId: string, ours: number, current: number): Persis
     'FENCED',
     `Session ${sessionId} is in generation ${current}; an append of generation ${ours} was refused.`,
   )
+}
+
+/** @throws PersistError `INVALID_ARGUMENT` for a message that is longer than one between nodes may be. */
+export function refuseTooLong({ length }: Uint8Array): void {
+  if (length <= MESSAGE_LIMIT) return
+  const facts = `A message between nodes has ${length} bytes, and ${MESSAGE_LIMIT} are the most that it may have`
+  throw new PersistError('INVALID_ARGUMENT', `${facts}.`)
 }
 
 export function taskExists(id: string): PersistError {

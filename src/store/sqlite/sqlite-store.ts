@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
 import { errorText, PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
-import { planMigrations } from '../migrations/migrate.ts'
+import { migrationHealth } from '../migrations/migrate.ts'
 import type { MigrationTarget } from '../migrations/target.ts'
 import type { Backend, StoreHealth, StoreStats, StoreTraits, SweepResult } from '../port.ts'
 import { allPositive } from '../shared/options.ts'
@@ -106,12 +106,10 @@ export class SqliteBackend implements Backend {
     if (this.#wakeups.problem) warnings.push(this.#wakeups.problem)
     try {
       const latencyMs = await this.ping()
-      const { applied, pending } = await planMigrations(this.migrations)
+      const migrations = await migrationHealth(this.migrations)
       const { version } = (await this.#db.read((sql) => sql('SELECT sqlite_version() AS version').get())) as {
         version: string
       }
-      const names = (migrations: readonly { name: string }[]) => migrations.map(({ name }) => name)
-      const migrations = { applied: names(applied), pending: names(pending) }
       return { backend, ok: true, version: `SQLite ${version}`, latencyMs, migrations, warnings }
     } catch (error) {
       return { backend, ok: false, warnings, error: errorText(error) }
