@@ -1,32 +1,102 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
+import { type Bus, MAILBOX_LIMIT, MESSAGE_LIMIT, nodeChannel, type Subscription } from '../port.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'
-import type { SqliteWakeups } from './sqlite-wakeups.ts'
+import { SqlitePeers } from './sqlite-peers.ts'
+import type { SqliteSockets } from './sqlite-sockets.ts'
+import { messageChannel, type SqliteWakeUps } from './sqlite-wake-ups.ts'
 
 /** How long a published text is kept for those who are slow to look, in ms. */
 const KEPT = 10_000
+/** Bytes of messages that this process has lying in the file at the most. */
+const MAX_CARRIED = 4 * MESSAGE_LIMIT
 
 const COUNT_IN = `UPDATE mcp_nodes SET letters = letters + 1 WHERE id = ? AND letters < ${MAILBOX_LIMIT}`
 const COUNT_OUT = 'UPDATE mcp_nodes SET letters = letters - ? WHERE id = ?'
 const PUBLISH = 'INSERT INTO mcp_wakeups (channel, text, created_at) VALUES (?,?,?)'
 const FORGET = `DELETE FROM mcp_wakeups WHERE id IN (
   SELECT id FROM (SELECT id, created_at FROM mcp_wakeups ORDER BY id LIMIT 512) WHERE created_at < ?)`
+// A parcel has the id of its wake-up, and those go from the lowest on.
+const FORGET_PARCELS = `DELETE FROM mcp_parcels
+  WHERE id < coalesce((SELECT min(id) FROM mcp_wakeups), (SELECT max(id) + 1 FROM mcp_parcels))`
 const COLLECT = `DELETE FROM mcp_letters WHERE id IN (
   SELECT id FROM mcp_letters WHERE node_id = ? ORDER BY id LIMIT 1000) RETURNING id, letter`
 
+type OnMessage = (message: Uint8Array | undefined) => void
+
+/**
+ * Messages go over the unix socket of the node they are for. Where that cannot be reached, because its process is in a
+ * container, has another user or another folder for such things, the file carries them: that takes a commit and a look.
+ * Which way it is says nothing about the node: its lease and its locked file do.
+ */
 export class SqliteBus implements Bus {
   readonly #db: SqliteDatabase
   readonly #clock: Clock
   readonly #nodes: SqliteNodes
-  readonly #wakeups: SqliteWakeups
+  readonly #wakeUps: SqliteWakeUps
+  readonly #sockets: SqliteSockets
+  readonly #peers: SqlitePeers
+  readonly #receivers = new Map<string, Set<OnMessage>>()
+  /** Bytes given to the file since then, and in the time before, each as long as the file keeps them. */
+  readonly #carried = { since: 0, now: 0, before: 0 }
 
-  constructor(db: SqliteDatabase, clock: Clock, nodes: SqliteNodes, wakeups: SqliteWakeups) {
+  constructor(
+    db: SqliteDatabase,
+    clock: Clock,
+    nodes: SqliteNodes,
+    wakeUps: SqliteWakeUps,
+    sockets: SqliteSockets,
+  ) {
     this.#db = db
     this.#clock = clock
     this.#nodes = nodes
-    this.#wakeups = wakeups
+    this.#wakeUps = wakeUps
+    this.#sockets = sockets
+    this.#peers = new SqlitePeers((nodeId) => nodes.doubt(nodeId))
+  }
+
+  async send(nodeId: string, message: Uint8Array): Promise<boolean> {
+    this.#db.assertOpen()
+    if (message.length > MESSAGE_LIMIT) {
+      const facts = `A message of ${message.length} bytes is longer than the ${MESSAGE_LIMIT} that one may have`
+      throw new PersistError('INVALID_ARGUMENT', `${facts}; send less at once.`)
+    }
+    const node = await this.#nodes.trust(nodeId)
+    if (!node) {
+      this.#peers.forget(nodeId)
+      return false
+    }
+    if (this.#receivers.has(nodeId)) {
+      this.#deliver(nodeId, message)
+      return true
+    }
+    return (await this.#peers.say(node, message)) || this.#carry(nodeId, message)
+  }
+
+  async receive(nodeId: string, onMessage: OnMessage): Promise<Subscription> {
+    const carried = await this.#wakeUps.subscribe<Uint8Array>(messageChannel(nodeId), onMessage)
+    const receiver: OnMessage = (message) => onMessage(message)
+    const receivers = this.#receivers.get(nodeId) ?? new Set()
+    this.#receivers.set(nodeId, receivers.add(receiver))
+    const subscription = {
+      close: async () => {
+        await carried.close()
+        receivers.delete(receiver)
+        if (receivers.size > 0 || this.#receivers.get(nodeId) !== receivers) return
+        this.#receivers.delete(nodeId)
+        this.#sockets.stop(nodeId)
+      },
+    }
+    if (receivers.size > 1 || this.#db.inMemory) return subscription
+    await this.#sockets.listen(nodeId, (message) => this.#deliver(nodeId, message))
+    try {
+      await this.#nodes.heardOn(nodeId, this.#sockets.pathOf(nodeId))
+    } catch (error) {
+      await subscription.close()
+      throw error
+    }
+    return subscription
   }
 
   async post(nodeId: string, letter: Uint8Array): Promise<boolean> {
@@ -42,7 +112,7 @@ export class SqliteBus implements Bus {
       this.#publish(sql, nodeChannel(nodeId), null)
       return true
     })
-    this.#wakeups.announce()
+    this.#wakeUps.announce()
     return posted
   }
 
@@ -58,21 +128,64 @@ export class SqliteBus implements Bus {
 
   async publish(channel: string, text: string): Promise<undefined> {
     await this.#db.write((sql) => this.#publish(sql, channel, text))
-    this.#wakeups.announce()
+    this.#wakeUps.announce()
   }
 
   subscribe(channel: string, onWake: (text: string | undefined) => void): Promise<Subscription> {
-    return this.#wakeups.subscribe(channel, onWake)
-  }
-
-  // Each carries a little of the sweep, so that the table stays small without one.
-  #publish(sql: Sql, channel: string, text: string | null): void {
-    const now = this.#clock.now()
-    const id = Number(sql(PUBLISH).run(channel, text, now).lastInsertRowid)
-    if (id % 128 === 0) this.sweep(sql)
+    return this.#wakeUps.subscribe(channel, onWake)
   }
 
   sweep(sql: Sql): void {
     sql(FORGET).run(this.#clock.now() - KEPT)
+    sql(FORGET_PARCELS).run()
+  }
+
+  async close(): Promise<void> {
+    await this.#peers.close()
+    this.#sockets.close()
+    this.#receivers.clear()
+  }
+
+  // A receiver never runs inside the call that told it, and what it throws is its own.
+  #deliver(nodeId: string, message: Uint8Array | undefined): void {
+    const receivers = this.#receivers.get(nodeId)
+    for (const receiver of receivers ?? []) {
+      queueMicrotask(() => {
+        if (receivers!.has(receiver)) receiver(message)
+      })
+    }
+  }
+
+  async #carry(nodeId: string, message: Uint8Array): Promise<boolean> {
+    if (!this.#mayCarry(message.length)) return true
+    const sent = await this.#db.write((sql) => {
+      if (!this.#nodes.alive(sql, nodeId)) return false
+      const id = this.#publish(sql, messageChannel(nodeId), null)
+      sql('INSERT INTO mcp_parcels (id, body) VALUES (?,?)').run(id, message)
+      return true
+    }, message.length)
+    this.#wakeUps.announce()
+    return sent
+  }
+
+  /** False: so much lies in the file that more would only make it grow. Whoever waits for an answer says it again. */
+  #mayCarry(bytes: number): boolean {
+    const carried = this.#carried
+    const now = this.#clock.now()
+    if (now >= carried.since + KEPT) {
+      carried.before = now < carried.since + 2 * KEPT ? carried.now : 0
+      carried.since = now
+      carried.now = 0
+    }
+    if (carried.now + carried.before + bytes > MAX_CARRIED) return false
+    carried.now += bytes
+    return true
+  }
+
+  // Each carries a little of the sweep, so that the table stays small without one.
+  #publish(sql: Sql, channel: string, text: string | null): number {
+    const id = Number(sql(PUBLISH).run(channel, text, this.#clock.now()).lastInsertRowid)
+    if (id % 128 === 0) this.sweep(sql)
+    return id
   }
 }

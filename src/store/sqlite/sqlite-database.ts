@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { PersistError } from '../../errors.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
@@ -18,6 +19,11 @@ export type Sql = (text: string) => Statement
 /** Runs to its end in one turn of the event loop. In a write: throws a `PersistError` before it changes anything. */
 type Task<R> = (sql: Sql) => R
 
+interface Write {
+  readonly task: Task<unknown>
+  readonly bytes: number
+}
+
 export interface DatabaseOptions {
   /** Absolute, or `:memory:`. */
   readonly path: string
@@ -27,8 +33,13 @@ export interface DatabaseOptions {
   readonly readonly: boolean
 }
 
-/** A statement blocks the event loop for a lock this long at the most; then we wait without blocking. */
+/**
+ * The first statement that meets a lock blocks the event loop for so long at the most, in ms: commits of others are
+ * shorter. Until the lock is free, all others then ask and come back later without blocking at all.
+ */
 const BLOCKING = 20
+/** A -wal file that grew beyond this, in bytes, is cut when it begins anew. */
+const MAX_WAL = 64 * 1024 * 1024
 
 /**
  * One connection. All writes of one turn of the event loop share a transaction; a transaction begins and ends within
@@ -39,7 +50,7 @@ export class SqliteDatabase {
   /** Works on the file as it is: neither migrated nor checked. */
   readonly migrations: SqliteMigrations
   readonly #options: DatabaseOptions
-  readonly #writes: GroupCommit<Task<unknown>, unknown>
+  readonly #writes: GroupCommit<Write, unknown>
   #connecting: Promise<Connection> | undefined
   #opening: Promise<Connection> | undefined
   /** Set once it is open and migrated. */
@@ -47,16 +58,20 @@ export class SqliteDatabase {
   #Driver: Driver | undefined
   #version: unknown
   #foreignChange = () => {}
+  /** Tasks that wait for a lock. */
+  #waiting = 0
   readonly #statements = new Map<string, Statement>()
   #closing: Promise<void> | undefined
 
   constructor(options: DatabaseOptions) {
     this.path = options.path
     this.#options = options
-    this.#writes = new GroupCommit((tasks) => this.#commit(tasks))
+    this.#writes = new GroupCommit((writes) => this.#commit(writes.map(({ task }) => task)), {
+      sizeOf: ({ bytes }) => bytes,
+    })
     this.migrations = new SqliteMigrations(async (task) => {
       const connection = await this.#connect()
-      return this.#attempt(() => task(connection))
+      return this.#attempt(connection, () => task(connection))
     })
   }
 
@@ -69,14 +84,16 @@ export class SqliteDatabase {
   async read<R>(task: Task<R>): Promise<R> {
     this.assertOpen()
     const connection = this.#connection ?? (await this.#open())
-    return this.#attempt(() => {
+    return this.#attempt(connection, () => {
       this.assertOpen()
       return this.#transaction(connection, 'BEGIN', () => task(this.#sql))
     })
   }
 
-  write<R>(task: Task<R>): Promise<R> {
-    return this.#closing ? Promise.reject(this.#closed()) : (this.#writes.add(task) as Promise<R>)
+  /** `bytes`: about how many the task holds until it is done. */
+  write<R>(task: Task<R>, bytes = 0): Promise<R> {
+    if (this.#closing) return Promise.reject(this.#closed())
+    return this.#writes.add({ task, bytes }) as Promise<R>
   }
 
   /** Settles what was accepted, calls `last`, and closes the connection. */
@@ -150,6 +167,7 @@ export class SqliteDatabase {
   async #openFile(): Promise<Connection> {
     const { path, durability, readonly } = this.#options
     this.#Driver ??= await loadDriver()
+    if (!readonly && !this.inMemory) createPrivate(path)
     // The driver sets busy_timeout before anything else: even reading the journal mode can meet a lock.
     const connection = this.connect(path, { timeout: BLOCKING, fileMustExist: readonly })
     if (readonly) {
@@ -159,8 +177,12 @@ export class SqliteDatabase {
     }
     try {
       // Two processes that switch a fresh file at once: one of them is refused, whatever its busy_timeout.
-      await this.#attempt(() => connection.pragma('journal_mode = WAL', { simple: true }))
+      const mode = await this.#attempt(connection, () =>
+        connection.pragma('journal_mode = WAL', { simple: true }),
+      )
+      if (mode !== 'wal' && !this.inMemory) throw noWal(path, mode)
       connection.pragma(`synchronous = ${durability}`, { simple: true })
+      connection.pragma(`journal_size_limit = ${MAX_WAL}`, { simple: true })
       return connection
     } catch (error) {
       connection.close()
@@ -194,7 +216,7 @@ export class SqliteDatabase {
         this.#lookForChange()
         return tasks.map(one)
       })
-    return this.#attempt(() => {
+    return this.#attempt(connection, () => {
       try {
         return run((task) => this.#outcome(task))
       } catch (error) {
@@ -251,16 +273,42 @@ export class SqliteDatabase {
   }
 
   /** Repeats a task that met a lock, without blocking the event loop meanwhile, until the timeout. */
-  async #attempt<R>(task: () => R): Promise<R> {
-    const deadline = performance.now() + this.#options.timeout
-    for (;;) {
-      try {
-        return task()
-      } catch (error) {
-        if (!isBusy(error) || performance.now() >= deadline) throw explain(error, this.path)
+  async #attempt<R>(connection: Connection, task: () => R): Promise<R> {
+    try {
+      return task()
+    } catch (error) {
+      if (!isBusy(error)) throw explain(error, this.path)
+    }
+    const deadline = performance.now() + this.#options.timeout - BLOCKING
+    if (this.#waiting++ === 0) connection.pragma('busy_timeout = 0', { simple: true })
+    try {
+      for (;;) {
+        // This timer keeps the process alive: a write that was accepted is not dropped by an early exit.
+        await wait(1 + Math.random() * 10)
+        try {
+          return task()
+        } catch (error) {
+          if (!isBusy(error) || performance.now() >= deadline) throw explain(error, this.path)
+        }
       }
-      // This timer keeps the process alive: a write that was accepted is not dropped by an early exit.
-      await wait(1 + Math.random() * 10)
+    } finally {
+      if (--this.#waiting === 0 && connection.open) {
+        connection.pragma(`busy_timeout = ${BLOCKING}`, { simple: true })
+      }
     }
   }
+}
+
+/** A new file is for its owner alone; -wal and -shm get the mode that it has. One that is there stays as it is. */
+function createPrivate(path: string): void {
+  try {
+    closeSync(openSync(path, 'wx', 0o600))
+  } catch {
+    // It is there, or cannot be made: opening it says what is wrong.
+  }
+}
+
+function noWal(path: string, mode: unknown): PersistError {
+  const facts = `The database ${path} cannot be opened in WAL mode (its file system leaves it in mode ${mode})`
+  return new PersistError('STORE_UNAVAILABLE', `${facts}; put it on a local disk.`)
 }

@@ -32,9 +32,11 @@ export function explain(error: unknown, path: string): PersistError {
     const way = 'check that its folder exists and that it is a file you may write to'
     return say('STORE_UNAVAILABLE', `The database ${path} cannot be opened; ${way}.`)
   }
-  if (code === 'SQLITE_ERROR' && /no such table: mcp_/.test(text)) {
+  const lacking = code === 'SQLITE_ERROR' && /no such (?=table: mcp_)(table)|no (?:such )?(column)/.exec(text)
+  if (lacking) {
     const way = `run \`npx mcp-persist migrate --url sqlite:${path}\``
-    return say('NOT_MIGRATED', `The database ${path} lacks a table (${text}); ${way}.`)
+    const what = lacking[1] ?? lacking[2]
+    return say('NOT_MIGRATED', `The database ${path} lacks a ${what} (${text}); ${way}.`)
   }
   if (code.startsWith('SQLITE_')) {
     return say('STORE_UNAVAILABLE', `The database ${path} failed: ${text} (${code}).`)

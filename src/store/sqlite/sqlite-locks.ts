@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { readdirSync, rmSync, statSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { SqliteDatabase } from './sqlite-database.ts'
 import type { Connection } from './sqlite-driver.ts'
@@ -28,6 +28,9 @@ export class SqliteLocks {
     await this.#db.ready()
     const file = `${basename(this.#db.path)}-node-${randomUUID()}`
     try {
+      // Whoever may read the database may ask for its nodes, and nobody else.
+      const mode = statSync(this.#db.path).mode & 0o666
+      closeSync(openSync(this.#resolve(file), 'wx', mode))
       const connection = this.#db.connect(this.#resolve(file), { timeout: 0 })
       this.#held.set(file, connection)
       // Nothing is ever written: there is no need of a journal, which would be a second file to leave behind.
@@ -77,6 +80,8 @@ export class SqliteLocks {
   /** Deletes files that no node in the table has: of processes that died while they registered. */
   sweep(known: ReadonlySet<string | null>): void {
     if (this.#db.inMemory) return
+    // Others have buried some of the nodes that we once asked about.
+    for (const file of this.#probes.keys()) if (!known.has(file)) this.#forget(file)
     const prefix = `${basename(this.#db.path)}-node-`
     for (const file of readdirSync(dirname(this.#db.path))) {
       if (!file.startsWith(prefix) || known.has(file)) continue

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
-import type { Append, Appended, EventLog, Page, StoredEvent } from '../port.ts'
+import type { Append, Appended, EventLog, NewEvent, OpenStream, Page, StoredEvent } from '../port.ts'
 import { fenced, gone } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 
@@ -12,8 +12,7 @@ interface Log {
   floor: number
   expiresAt: number
   sweepAt: number
-  /** The position at which we last looked for events to trim. */
-  looked: number
+  trimAt: number
 }
 
 interface Row {
@@ -25,11 +24,14 @@ interface Row {
 
 const INSERT =
   'INSERT INTO mcp_events (log_id, stream_id, position, kind, payload, expires_at) VALUES (?,?,?,?,?,?)'
-const FIND = `SELECT id, epoch, floor, generation, expires_at AS expiresAt, sweep_at AS sweepAt, 0 AS looked,
-  max(floor, coalesce((SELECT max(position) FROM mcp_events WHERE log_id = mcp_logs.id), 0)) AS last
-  FROM mcp_logs WHERE session_id = ? AND expires_at > ?`
+/** The highest position that a log has given out. */
+export const LAST =
+  'max(floor, base, coalesce((SELECT max(position) FROM mcp_events WHERE log_id = mcp_logs.id), 0))'
+const FIND = `SELECT id, epoch, floor, generation, expires_at AS expiresAt, sweep_at AS sweepAt, trim_at AS trimAt,
+  ${LAST} AS last FROM mcp_logs WHERE session_id = ? AND expires_at > ?`
 const BEGIN_LOG = `INSERT INTO mcp_logs (session_id, epoch, generation, expires_at, sweep_at) VALUES (?,?,?,?,?)
   RETURNING id`
+const FENCE = 'UPDATE mcp_logs SET generation = ?, base = max(base, ?) WHERE session_id = ?'
 const SET_EXPIRY = 'UPDATE mcp_logs SET expires_at = ?, sweep_at = ? WHERE id = ?'
 const DETACH = 'UPDATE mcp_logs SET session_id = NULL, expires_at = 0, sweep_at = 0 WHERE session_id = ?'
 const OLDEST_LIVE =
@@ -48,11 +50,18 @@ const OLDEST =
   'SELECT position, expires_at AS expiresAt FROM mcp_events WHERE log_id = ? ORDER BY position LIMIT ?'
 const REMOVE = 'DELETE FROM mcp_events WHERE log_id = ? AND position <= ?'
 const NEWEST_BUT = 'SELECT position FROM mcp_events WHERE log_id = ? ORDER BY position DESC LIMIT 1 OFFSET ?'
-const SET_FLOOR = 'UPDATE mcp_logs SET floor = ? WHERE id = ?'
+const COUNT = 'SELECT count(*) AS count FROM mcp_events WHERE log_id = ?'
+const SET_TRIMMED = 'UPDATE mcp_logs SET floor = ?, trim_at = ? WHERE id = ?'
 const SET_SWEPT = 'UPDATE mcp_logs SET floor = max(floor, ?), sweep_at = ? WHERE id = ?'
 const COUNT_DUE = `SELECT count(*) AS count FROM (
   SELECT 1 FROM mcp_logs AS log JOIN mcp_events AS event ON event.log_id = log.id
   WHERE log.sweep_at <= ? AND (log.expires_at <= ? OR event.expires_at <= ?) LIMIT ?)`
+
+const OPEN = `INSERT INTO mcp_open_streams (log_id, stream_id, position, payload, runs) VALUES (?,?,?,?,?)
+  ON CONFLICT (log_id, stream_id) DO UPDATE SET payload = excluded.payload, runs = runs + excluded.runs`
+const END = 'DELETE FROM mcp_open_streams WHERE log_id = ? AND stream_id = ?'
+const OPEN_STREAMS = `SELECT stream_id AS streamId, CAST(payload AS BLOB) AS payload, runs
+  FROM mcp_open_streams WHERE log_id = ? ORDER BY position`
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -74,7 +83,8 @@ export class SqliteLog implements EventLog {
   }
 
   append(append: Append): Promise<Appended> {
-    return this.#db.write((sql) => this.#append(sql, append))
+    const bytes = append.events.reduce((sum, { payload }) => sum + payload.length, 0)
+    return this.#db.write((sql) => this.#append(sql, append), bytes)
   }
 
   read(query: { sessionId: string; streamId?: string; after: number; limit: number }): Promise<Page> {
@@ -93,9 +103,21 @@ export class SqliteLog implements EventLog {
     return (sql(BEGIN_LOG).get(sessionId, epoch, generation, expiresAt, expiresAt) as { id: number }).id
   }
 
+  /** The log goes on in another generation, beyond every position that may have been given out and lost. */
   fence(sql: Sql, sessionId: string, generation: number): void {
     this.#remembered.delete(sessionId)
-    sql('UPDATE mcp_logs SET generation = ? WHERE session_id = ?').run(generation, sessionId)
+    sql(FENCE).run(generation, Math.floor(this.#clock.now() * 1000), sessionId)
+  }
+
+  /** The log's row was changed by somebody else in this transaction. */
+  forget(sessionId: string): void {
+    this.#remembered.delete(sessionId)
+  }
+
+  open(sql: Sql, logId: number): readonly OpenStream[] {
+    const rows = sql(OPEN_STREAMS).all(logId) as (Omit<OpenStream, 'payload'> & { payload: Uint8Array })[]
+    // What cannot be decoded is open all the same, and is to be ended.
+    return rows.map(({ payload, ...row }) => ({ ...row, payload: Buffer.from(payload).toString() }))
   }
 
   extend(sql: Sql, sessionId: string, ttl: number): void {
@@ -126,7 +148,10 @@ export class SqliteLog implements EventLog {
       if (count > 0) events += sql(REMOVE).run(id, floor).changes
       const next = oldest[count]
       if (next && (dead || next.expiresAt <= now)) more = true
-      if (dead && !next) sql('DELETE FROM mcp_logs WHERE id = ?').run(id)
+      if (dead && !next) {
+        sql('DELETE FROM mcp_open_streams WHERE log_id = ?').run(id)
+        sql('DELETE FROM mcp_logs WHERE id = ?').run(id)
+      }
       // An empty log that lives may never be written again: then only its own expiry is left to wait for.
       else sql(SET_SWEPT).run(floor, Math.min(next?.expiresAt ?? expiresAt, expiresAt), id)
     }
@@ -138,7 +163,16 @@ export class SqliteLog implements EventLog {
     return (sql(COUNT_DUE).get(now, now, now, limit) as { count: number }).count
   }
 
-  #append(sql: Sql, { sessionId, events, generation, ttl, touch = true, limit }: Append): Appended {
+  putOpen(sql: Sql, logId: number, open: readonly OpenStream[]): void {
+    sql('DELETE FROM mcp_open_streams WHERE log_id = ?').run(logId)
+    // So many streams take at least so many positions: whatever is opened later stands behind them.
+    for (const [i, { streamId, payload, runs }] of open.entries()) {
+      sql(OPEN).run(logId, streamId, i, encode(payload), runs)
+    }
+  }
+
+  #append(sql: Sql, append: Append): Appended {
+    const { sessionId, events, generation, ttl, touch = true, limit, beyond = 0 } = append
     const now = this.#clock.now()
     let log = this.#find(sql, sessionId, now)
     // As good as a fence in the WHERE: the write lock is held, so nobody can have claimed it since it was read.
@@ -149,28 +183,52 @@ export class SqliteLog implements EventLog {
       this.begin(sql, sessionId, 0, ttl)
       log = this.#find(sql, sessionId, now)!
     }
+    log.last = Math.max(log.last, beyond)
     const positions: number[] = []
     for (const { streamId, kind, payload } of events) {
       log.last += 1
       sql(INSERT).run(log.id, streamId, log.last, kind, encode(payload), now + ttl)
       positions.push(log.last)
     }
+    this.#noteOpen(sql, log.id, events, positions)
     if (now + ttl < log.sweepAt) {
       log.sweepAt = now + ttl
       sql(SET_EXPIRY).run(log.expiresAt, log.sweepAt, log.id)
     }
     if (touch) this.#extend(sql, log, now, ttl)
-    if (limit !== undefined && log.last - Math.max(log.floor + limit, log.looked) > limit / 10) {
-      // Positions have holes where the log was copied from another backend: events are counted, not subtracted.
-      log.looked = log.last
-      const newest = sql(NEWEST_BUT).get(log.id, limit) as { position: number } | undefined
-      if (newest) {
-        log.floor = newest.position
-        sql(REMOVE).run(log.id, log.floor)
-        sql(SET_FLOOR).run(log.floor, log.id)
-      }
+    // Counting takes as long as the log: not before so many positions were given out that it can be due.
+    if (limit !== undefined && log.last >= log.trimAt && log.last - log.floor > limit * 1.1) {
+      this.#trim(sql, log, limit)
     }
     return { positions, epoch: log.epoch }
+  }
+
+  /** A stream that ends in the append that opens it was open for nobody: then there is nothing to write. */
+  #noteOpen(sql: Sql, logId: number, events: readonly NewEvent[], positions: readonly number[]): void {
+    const opened = new Map<string, { position: number; payload: string; runs: number }>()
+    for (const [i, { streamId, kind, payload }] of events.entries()) {
+      if (kind === 'open') {
+        const { position, runs } = opened.get(streamId) ?? { position: positions[i]!, runs: 0 }
+        opened.set(streamId, { position, payload, runs: runs + 1 })
+      } else if (kind !== 'message') {
+        opened.delete(streamId)
+        sql(END).run(logId, streamId)
+      }
+    }
+    for (const [streamId, { position, payload, runs }] of opened) {
+      sql(OPEN).run(logId, streamId, position, encode(payload), runs)
+    }
+  }
+
+  #trim(sql: Sql, log: Log, limit: number): void {
+    let { count } = sql(COUNT).get(log.id) as { count: number }
+    if (count > limit * 1.1) {
+      log.floor = (sql(NEWEST_BUT).get(log.id, limit) as { position: number }).position
+      sql(REMOVE).run(log.id, log.floor)
+      count = limit
+    }
+    log.trimAt = log.last + Math.floor(limit * 1.1) - count + 1
+    sql(SET_TRIMMED).run(log.floor, log.trimAt, log.id)
   }
 
   /** Extends by a tenth more than was asked, so that of many touches only one in a tenth of the ttl is a write. */
@@ -194,7 +252,16 @@ export class SqliteLog implements EventLog {
   #read(sql: Sql, query: { sessionId: string; streamId?: string; after: number; limit: number }): Page {
     const now = this.#clock.now()
     const log = sql(FIND).get(query.sessionId, now) as Log | undefined
-    if (!log) return { events: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0 }
+    if (!log)
+      return {
+        events: [],
+        more: false,
+        epoch: undefined,
+        floor: 0,
+        last: 0,
+        corrupt: 0,
+        scanned: query.after,
+      }
     const { id, epoch, last } = log
     let { floor } = log
     if (log.sweepAt <= now) {
@@ -209,12 +276,14 @@ export class SqliteLog implements EventLog {
         : sql(READ_STREAM).all(id, query.streamId, after, query.limit + 1)
     ) as Row[]
     const more = rows.length > query.limit
+    if (more) rows.pop()
     const events: StoredEvent[] = []
-    for (const { streamId, position, kind, payload } of more ? rows.slice(0, -1) : rows) {
+    for (const { streamId, position, kind, payload } of rows) {
       const text = decode(payload)
       if (text !== undefined) events.push({ streamId, kind, payload: text, position })
     }
-    return { events, more, epoch, floor, last, corrupt: rows.length - Number(more) - events.length }
+    const scanned = more ? rows.at(-1)!.position : Math.max(last, query.after)
+    return { events, more, epoch, floor, last, corrupt: rows.length - events.length, scanned }
   }
 }
 

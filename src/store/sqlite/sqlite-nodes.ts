@@ -2,78 +2,106 @@ import type { Clock } from '../../clock.ts'
 import type { NodeRecord, NodeTable } from '../port.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteLocks } from './sqlite-locks.ts'
+import type { SqliteSockets } from './sqlite-sockets.ts'
 
-interface Row extends NodeRecord {
+/** A node's row. */
+export interface SqliteNode extends NodeRecord {
   readonly leaseUntil: number
   readonly lockFile: string | null
+  /** The path of its socket, as its own process sees it. */
+  readonly socket: string | null
 }
 
-const COLUMNS =
-  'SELECT id, public_key AS publicKey, lease_until AS leaseUntil, lock_file AS lockFile FROM mcp_nodes'
-const REGISTER = 'INSERT OR REPLACE INTO mcp_nodes (id, public_key, lease_until, lock_file) VALUES (?,?,?,?)'
+const COLUMNS = `SELECT id, public_key AS publicKey, profile, lease_until AS leaseUntil, lock_file AS lockFile, socket
+  FROM mcp_nodes`
+const REGISTER = `INSERT OR REPLACE INTO mcp_nodes (id, public_key, profile, lease_until, lock_file, socket)
+  VALUES (?,?,?,?,?,?)`
 const RENEW = 'UPDATE mcp_nodes SET lease_until = ? WHERE id = ? AND lease_until > ?'
+
+/** Nodes whose rows are remembered. */
+const REMEMBERED = 1_000
 
 /** A node is alive while its lease runs and its process holds the lock on its file. */
 export class SqliteNodes implements NodeTable {
   readonly #db: SqliteDatabase
   readonly #clock: Clock
   readonly #locks: SqliteLocks
+  readonly #sockets: SqliteSockets
+  /** The lock files of the nodes that this store registered: whoever has buried one has taken its row away. */
+  readonly #own = new Map<string, string | null>()
+  readonly #trusted = new Map<string, SqliteNode>()
 
-  constructor(db: SqliteDatabase, clock: Clock, locks: SqliteLocks) {
+  constructor(db: SqliteDatabase, clock: Clock, locks: SqliteLocks, sockets: SqliteSockets) {
     this.#db = db
     this.#clock = clock
     this.#locks = locks
+    this.#sockets = sockets
   }
 
-  async register({ id, publicKey }: NodeRecord, lease: number): Promise<void> {
+  async register({ id, publicKey, profile }: NodeRecord, lease: number): Promise<void> {
     this.#db.assertOpen()
     // The lock comes first: a row in the table whose file is not locked is a dead node's.
     const file = await this.#locks.acquire()
     try {
       await this.#db.write((sql) => {
         this.bury(sql, id)
-        sql(REGISTER).run(id, publicKey, this.#clock.now() + lease, file)
+        const until = this.#clock.now() + lease
+        sql(REGISTER).run(id, publicKey, profile, until, file, this.#sockets.pathOf(id))
       })
+      this.#letGo(id)
+      this.#own.set(id, file)
     } catch (error) {
       this.#locks.release(file)
       throw error
     }
   }
 
-  renew(id: string, lease: number): Promise<boolean> {
-    return this.#db.write((sql) => {
+  async renew(id: string, lease: number): Promise<boolean> {
+    const renewed = await this.#db.write((sql) => {
       const now = this.#clock.now()
       return sql(RENEW).run(now + lease, id, now).changes === 1
     })
+    // Such a node comes back under another id; what stood for this one is of no more use.
+    if (!renewed) this.#letGo(id)
+    return renewed
   }
 
-  unregister(id: string): Promise<void> {
-    return this.#db.write((sql) => this.bury(sql, id))
+  async unregister(id: string): Promise<void> {
+    await this.#db.write((sql) => this.bury(sql, id))
+    this.#letGo(id)
   }
 
   get(id: string): Promise<NodeRecord | undefined> {
     return this.#db.read((sql) => {
-      const row = this.#find(sql, id)
-      return row && this.#isAlive(row) ? { id: row.id, publicKey: row.publicKey } : undefined
+      const row = this.find(sql, id)
+      return row && { id: row.id, publicKey: row.publicKey, profile: row.profile }
     })
   }
 
+  /** The row of a node that is alive. */
+  find(sql: Sql, id: string): SqliteNode | undefined {
+    const row = sql(`${COLUMNS} WHERE id = ?`).get(id) as SqliteNode | undefined
+    return row && this.#isAlive(row) ? row : undefined
+  }
+
   alive(sql: Sql, id: string): boolean {
-    const row = this.#find(sql, id)
-    return row !== undefined && this.#isAlive(row)
+    return this.find(sql, id) !== undefined
   }
 
   count(sql: Sql): number {
     return this.#all(sql).filter((row) => this.#isAlive(row)).length
   }
 
-  /** Removes a node that is no more, its letters and its file. */
+  /** Removes a node that is no more, its letters and its files. */
   bury(sql: Sql, id: string): void {
-    const row = this.#find(sql, id)
+    const row = sql(`${COLUMNS} WHERE id = ?`).get(id) as SqliteNode | undefined
     if (!row) return
     sql('DELETE FROM mcp_letters WHERE node_id = ?').run(id)
     sql('DELETE FROM mcp_nodes WHERE id = ?').run(id)
     this.#locks.release(row.lockFile)
+    this.doubt(id)
+    this.#sockets.hangUp(id)
+    if (row.socket !== null) this.#sockets.remove(row.socket)
   }
 
   sweep(sql: Sql, dryRun: boolean): number {
@@ -81,20 +109,47 @@ export class SqliteNodes implements NodeTable {
     const dead = rows.filter((row) => !this.#isAlive(row))
     if (!dryRun) {
       for (const { id } of dead) this.bury(sql, id)
+      const known = new Set(rows.map(({ id }) => id))
+      for (const id of this.#own.keys()) if (!known.has(id)) this.#letGo(id)
       this.#locks.sweep(new Set(rows.map(({ lockFile }) => lockFile)))
     }
     return dead.length
   }
 
-  #isAlive({ leaseUntil, lockFile }: Row): boolean {
+  /**
+   * As `find`, but the file is not asked again while the lease that was seen last runs: for those who would hear of the
+   * node's end in another way, and then say so with `doubt`.
+   */
+  async trust(id: string): Promise<SqliteNode | undefined> {
+    const known = this.#trusted.get(id)
+    if (known && known.leaseUntil > this.#clock.now()) return known
+    const node = await this.#db.read((sql) => this.find(sql, id))
+    if (this.#trusted.size >= REMEMBERED) this.#trusted.clear()
+    if (node) this.#trusted.set(id, node)
+    else this.#trusted.delete(id)
+    return node
+  }
+
+  doubt(id: string): void {
+    this.#trusted.delete(id)
+  }
+
+  /** The node is heard on this socket from now on. */
+  async heardOn(id: string, socket: string | null): Promise<void> {
+    if (!this.#own.has(id)) return
+    await this.#db.write((sql) => sql('UPDATE mcp_nodes SET socket = ? WHERE id = ?').run(socket, id))
+  }
+
+  #letGo(id: string): void {
+    this.#locks.release(this.#own.get(id) ?? null)
+    this.#own.delete(id)
+  }
+
+  #isAlive({ leaseUntil, lockFile }: SqliteNode): boolean {
     return leaseUntil > this.#clock.now() && !this.#locks.isFree(lockFile)
   }
 
-  #find(sql: Sql, id: string): Row | undefined {
-    return sql(`${COLUMNS} WHERE id = ?`).get(id) as Row | undefined
-  }
-
-  #all(sql: Sql): Row[] {
-    return sql(COLUMNS).all() as Row[]
+  #all(sql: Sql): SqliteNode[] {
+    return sql(COLUMNS).all() as SqliteNode[]
   }
 }

@@ -1,6 +1,7 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
 import type {
+  ClaimedSession,
   SessionClaim,
   SessionPage,
   SessionRecord,
@@ -8,6 +9,7 @@ import type {
   SessionTable,
   SessionTouch,
 } from '../port.ts'
+import { nextGeneration } from '../shared/generation.ts'
 import { taken, terminated } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteLog } from './sqlite-log.ts'
@@ -39,11 +41,15 @@ const COUNT = `SELECT count(*) AS count ${ALIVE}`
 const TOMBSTONE = 'SELECT 1 FROM mcp_sessions WHERE id = ? AND terminated_until > ?'
 const CREATE = `INSERT OR REPLACE INTO mcp_sessions
   (id, principal, state, owner, created_at, last_used_at, ttl, log_id, sweep_at) VALUES (?,?,?,?,?,?,?,?,?)`
-const TOUCH = 'UPDATE mcp_sessions SET last_used_at = ?, delivered = max(delivered, ?) WHERE id = ?'
+const USED = 'UPDATE mcp_sessions SET last_used_at = ? WHERE id = ?'
+const DELIVERED = 'UPDATE mcp_sessions SET delivered = ? WHERE id = ?'
 const TERMINATE = 'UPDATE mcp_sessions SET terminated_until = ?, sweep_at = ? WHERE id = ?'
 const DUE = `SELECT session.id, CASE WHEN terminated_until IS NOT NULL THEN terminated_until ELSE log.expires_at END AS until
   FROM mcp_sessions AS session LEFT JOIN mcp_logs AS log ON log.id = session.log_id AND log.session_id = session.id
   WHERE session.sweep_at <= ? LIMIT ?`
+
+/** Sessions touched in one step: the event loop waits for no more. */
+const TOUCHES = 500
 
 export class SqliteSessions implements SessionTable {
   readonly #db: SqliteDatabase
@@ -64,7 +70,7 @@ export class SqliteSessions implements SessionTable {
     state: SessionState
     owner: string
     ttl: number
-  }): Promise<void> {
+  }): Promise<number> {
     const { id, principal, state, owner, ttl } = session
     return this.#db.write((sql) => {
       const now = this.#clock.now()
@@ -74,8 +80,10 @@ export class SqliteSessions implements SessionTable {
       if (this.#find(sql, id)) {
         throw taken(id)
       }
-      const logId = this.#log.begin(sql, id, 1, ttl)
+      const generation = nextGeneration(0)
+      const logId = this.#log.begin(sql, id, generation, ttl)
       sql(CREATE).run(id, principal, JSON.stringify(state), owner, now, now, ttl, logId, now + ttl)
+      return generation
     })
   }
 
@@ -86,16 +94,17 @@ export class SqliteSessions implements SessionTable {
     })
   }
 
-  claim(id: string, { owner, generation, keep }: SessionClaim): Promise<SessionRecord | undefined> {
+  claim(id: string, { owner, generation, keep }: SessionClaim): Promise<ClaimedSession | undefined> {
     return this.#db.write((sql) => {
       const row = this.#find(sql, id)
       if (row?.generation !== generation) return undefined
       if (row.owner !== null && row.owner !== owner && this.#nodes.alive(sql, row.owner)) return undefined
-      const next = keep ? generation : generation + 1
-      this.#log.fence(sql, id, next)
+      const next = keep ? generation : nextGeneration(generation)
+      if (!keep) this.#log.fence(sql, id, next)
       sql('UPDATE mcp_sessions SET owner = ? WHERE id = ?').run(owner, id)
       if (row.owner !== null && row.owner !== owner) this.#nodes.bury(sql, row.owner)
-      return this.#record(sql, { ...row, owner, generation: next })
+      const record = this.#record(sql, { ...row, owner, generation: next })
+      return { ...record, open: this.#log.open(sql, row.logId) }
     })
   }
 
@@ -115,15 +124,27 @@ export class SqliteSessions implements SessionTable {
     })
   }
 
-  touch(touches: readonly SessionTouch[]): Promise<void> {
-    return this.#db.write((sql) => {
-      const now = this.#clock.now()
-      for (const { id, ttl, delivered = 0 } of touches) {
-        if (!this.#find(sql, id)) continue
-        sql(TOUCH).run(now, delivered, id)
-        this.#log.extend(sql, id, ttl)
-      }
-    })
+  async touch(touches: readonly SessionTouch[]): Promise<readonly string[]> {
+    const lost: string[] = []
+    for (let i = 0; i < touches.length; i += TOUCHES) {
+      const some = touches.slice(i, i + TOUCHES)
+      // A node that only asks for its sessions takes no lock from those who write.
+      const looks = some.every(({ ttl, delivered }) => ttl === undefined && delivered === undefined)
+      const step = (sql: Sql) => some.filter((touch) => this.#touch(sql, touch)).map(({ id }) => id)
+      lost.push(...(await (looks ? this.#db.read(step) : this.#db.write(step))))
+    }
+    return lost
+  }
+
+  /** True: its owner is to stop it. */
+  #touch(sql: Sql, { id, ttl, delivered, generation }: SessionTouch): boolean {
+    const row = this.#find(sql, id)
+    if (row && delivered !== undefined && delivered > row.delivered) sql(DELIVERED).run(delivered, id)
+    if (row && ttl !== undefined) {
+      sql(USED).run(this.#clock.now(), id)
+      this.#log.extend(sql, id, ttl)
+    }
+    return generation !== undefined && row?.generation !== generation
   }
 
   terminate(id: string): Promise<boolean> {

@@ -1,21 +1,23 @@
 import { resolve } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
-import { errorText, PersistError } from '../../errors.ts'
+import { PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
-import { migrationHealth } from '../migrations/migrate.ts'
 import type { MigrationTarget } from '../migrations/target.ts'
 import type { Backend, StoreHealth, StoreStats, StoreTraits, SweepResult } from '../port.ts'
 import { allPositive } from '../shared/options.ts'
 import { BackendStore } from '../store.ts'
 import { SqliteBus } from './sqlite-bus.ts'
-import { type Sql, SqliteDatabase } from './sqlite-database.ts'
+import { SqliteDatabase } from './sqlite-database.ts'
+import { checkHealth, measure, readStats } from './sqlite-health.ts'
 import { SqliteLocks } from './sqlite-locks.ts'
 import { SqliteLog } from './sqlite-log.ts'
 import { SqliteNodes } from './sqlite-nodes.ts'
 import { SqliteSessions } from './sqlite-sessions.ts'
+import { SqliteSockets } from './sqlite-sockets.ts'
+import { countDue, sweep } from './sqlite-sweep.ts'
 import { SqliteTasks } from './sqlite-tasks.ts'
 import { SqliteTransfer } from './sqlite-transfer.ts'
-import { SqliteWakeups } from './sqlite-wakeups.ts'
+import { SqliteWakeUps } from './sqlite-wake-ups.ts'
 
 export interface SqliteEventStoreOptions {
   /** The file; created where its folder exists. `:memory:` keeps everything in this process's memory. */
@@ -38,11 +40,6 @@ export interface SqliteEventStoreOptions {
   readonly clock?: Clock
 }
 
-/** Rows deleted in one transaction of a sweep: the event loop and other processes wait for no more. */
-const SWEEP_BATCH = 200
-
-const BYTES = 'SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size'
-
 /** The parts of the SQLite store. */
 export class SqliteBackend implements Backend {
   readonly backend = 'sqlite'
@@ -57,7 +54,8 @@ export class SqliteBackend implements Backend {
   readonly migrations: MigrationTarget
   readonly #db: SqliteDatabase
   readonly #locks: SqliteLocks
-  readonly #wakeups: SqliteWakeups
+  readonly #sockets: SqliteSockets
+  readonly #wakeUps: SqliteWakeUps
   readonly #durability: 'normal' | 'full'
 
   constructor(given: SqliteEventStoreOptions) {
@@ -76,11 +74,12 @@ export class SqliteBackend implements Backend {
     this.#db = new SqliteDatabase({ path: absolute, durability, timeout, autoMigrate, readonly })
     this.migrations = this.#db.migrations
     this.#locks = new SqliteLocks(this.#db)
-    this.#wakeups = new SqliteWakeups(this.#db)
+    this.#wakeUps = new SqliteWakeUps(this.#db)
+    this.#sockets = new SqliteSockets()
     this.log = new SqliteLog(this.#db, clock)
-    this.nodes = new SqliteNodes(this.#db, clock, this.#locks)
+    this.nodes = new SqliteNodes(this.#db, clock, this.#locks, this.#sockets)
     this.sessions = new SqliteSessions(this.#db, clock, this.log, this.nodes)
-    this.bus = new SqliteBus(this.#db, clock, this.nodes, this.#wakeups)
+    this.bus = new SqliteBus(this.#db, clock, this.nodes, this.#wakeUps, this.#sockets)
     this.tasks = new SqliteTasks(this.#db, clock)
     this.transfer = new SqliteTransfer(this.#db, clock, this.log)
   }
@@ -89,78 +88,29 @@ export class SqliteBackend implements Backend {
     return this.#db.ready()
   }
 
-  async ping(): Promise<number> {
-    await this.#db.ready()
-    const start = performance.now()
-    await this.#db.read((sql) => sql('SELECT 1 FROM mcp_logs LIMIT 1').get())
-    return performance.now() - start
+  ping(): Promise<number> {
+    return measure(this.#db)
   }
 
-  async health(): Promise<StoreHealth> {
-    const { backend } = this
-    const warnings: string[] = []
-    if (!this.traits.durable) warnings.push('Events and sessions are lost when this process ends.')
-    else if (this.#durability === 'normal') {
-      warnings.push("A power cut may cost the last moments' events; `durability: 'full'` prevents it.")
-    }
-    if (this.#wakeups.problem) warnings.push(this.#wakeups.problem)
-    try {
-      const latencyMs = await this.ping()
-      const migrations = await migrationHealth(this.migrations)
-      const { version } = (await this.#db.read((sql) => sql('SELECT sqlite_version() AS version').get())) as {
-        version: string
-      }
-      return { backend, ok: true, version: `SQLite ${version}`, latencyMs, migrations, warnings }
-    } catch (error) {
-      return { backend, ok: false, warnings, error: errorText(error) }
-    }
+  health(): Promise<StoreHealth> {
+    const problems = [this.#wakeUps.problem, this.#sockets.problem]
+    return checkHealth(this.#db, { durability: this.#durability, problems })
   }
 
   stats(): Promise<StoreStats> {
-    return this.#db.read((sql) => {
-      const { bytes } = sql(BYTES).get() as { bytes: number }
-      const { events } = sql('SELECT count(*) AS events FROM mcp_events').get() as { events: number }
-      if (!hasSessions(sql)) return { events, bytes, sessions: 0, nodes: 0 }
-      return { events, bytes, sessions: this.sessions.count(sql), nodes: this.nodes.count(sql) }
-    })
+    return readStats(this.#db, this)
   }
 
-  async sweep({ limit = 1000, dryRun = false } = {}): Promise<SweepResult> {
-    if (dryRun) {
-      return this.#db.read((sql) => {
-        const events = this.log.countDue(sql, limit)
-        if (!hasSessions(sql)) return { events, sessions: 0, nodes: 0, more: events >= limit }
-        const { sessions } = this.sessions.sweep(sql, limit, true)
-        const nodes = this.nodes.sweep(sql, true)
-        return { events, sessions, nodes, more: events >= limit || sessions >= limit }
-      })
-    }
-    const total = { events: 0, sessions: 0, nodes: 0, more: true }
-    let left = limit
-    while (left > 0 && total.more) {
-      const { tasks, ...step } = await this.#db.write((sql) => this.#sweep(sql, Math.min(left, SWEEP_BATCH)))
-      left -= Math.max(step.events, step.sessions, tasks)
-      total.events += step.events
-      total.sessions += step.sessions
-      total.nodes += step.nodes
-      total.more = step.more
-    }
-    return total
-  }
-
-  #sweep(sql: Sql, limit: number): SweepResult & { tasks: number } {
-    const { events, more } = this.log.sweep(sql, limit)
-    if (!hasSessions(sql)) return { events, sessions: 0, nodes: 0, tasks: 0, more }
-    const swept = this.sessions.sweep(sql, limit, false)
-    this.bus.sweep(sql)
-    const nodes = this.nodes.sweep(sql, false)
-    const tasks = this.tasks.sweep(sql, limit)
-    return { events, sessions: swept.sessions, nodes, tasks, more: more || swept.more || tasks >= limit }
+  sweep({ limit = 1000, dryRun = false } = {}): Promise<SweepResult> {
+    const { log, sessions, nodes, bus, tasks } = this
+    const parts = { log, sessions, nodes, bus, tasks, sockets: this.#sockets }
+    return dryRun ? countDue(this.#db, parts, limit) : sweep(this.#db, parts, limit)
   }
 
   close(): Promise<void> {
     return this.#db.close(async () => {
-      await this.#wakeups.close()
+      await this.#wakeUps.close()
+      await this.bus.close()
       this.#locks.close()
     })
   }
@@ -186,11 +136,6 @@ export class SqliteEventStore extends BackendStore {
     super(backend, given)
     this.migrations = backend.migrations
   }
-}
-
-/** A file that was migrated for events only has nothing else to count or sweep. */
-function hasSessions(sql: Sql): boolean {
-  return sql("SELECT 1 FROM sqlite_master WHERE name = 'mcp_sessions'").get() !== undefined
 }
 
 function check({ path, durability, timeout }: SqliteEventStoreOptions): void {

@@ -1,5 +1,5 @@
 import type { Clock } from '../../clock.ts'
-import type { TaskPage, TaskRecord, TaskTable } from '../port.ts'
+import type { Pushed, TaskPage, TaskRecord, TaskTable } from '../port.ts'
 import { taskExists } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 
@@ -10,8 +10,16 @@ const GET = `${COLUMNS} WHERE id = ? AND expires_at > ?`
 const REPLACE = `UPDATE mcp_tasks SET value = ?, version = version + 1, expires_at = coalesce(?, expires_at)
   WHERE id = ? AND version = ? AND expires_at > ?`
 const LIST = `${COLUMNS} WHERE session_id IS ? AND id > ? AND expires_at > ? ORDER BY id LIMIT ?`
-const SWEEP =
-  'DELETE FROM mcp_tasks WHERE id IN (SELECT id FROM mcp_tasks WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)'
+// The task, unless it is another session's.
+const ANYBODYS =
+  'SELECT 1 FROM mcp_tasks WHERE id = ? AND expires_at > ? AND (? IS NULL OR session_id IS NULL OR session_id = ?)'
+// Numbers have no holes: messages come at the end and go from the front. Two look-ups, however long the queue is.
+const QUEUE = `SELECT (SELECT min(number) FROM mcp_task_messages WHERE task_id = ?1) AS first,
+  (SELECT max(number) FROM mcp_task_messages WHERE task_id = ?1) AS last`
+const PUSH = 'INSERT INTO mcp_task_messages (task_id, number, text) VALUES (?,?,?)'
+const FRONT = 'SELECT number, text FROM mcp_task_messages WHERE task_id = ? ORDER BY number LIMIT ?'
+const SHIFT = 'DELETE FROM mcp_task_messages WHERE task_id = ? AND number <= ?'
+const DUE = 'SELECT id FROM mcp_tasks WHERE expires_at <= ? ORDER BY expires_at LIMIT ?'
 const HAS_TASKS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'mcp_tasks'"
 
 export class SqliteTasks implements TaskTable {
@@ -51,9 +59,40 @@ export class SqliteTasks implements TaskTable {
     })
   }
 
+  push(id: string, { text, limit, sessionId }: Parameters<TaskTable['push']>[1]): Promise<Pushed> {
+    return this.#db.write((sql) => {
+      if (!this.#isThere(sql, id, sessionId)) return 'absent'
+      const { first, last } = sql(QUEUE).get(id) as { first: number | null; last: number | null }
+      const next = (last ?? 0) + 1
+      if (next - (first ?? next) >= limit) return 'full'
+      sql(PUSH).run(id, next, text)
+      return 'queued'
+    }, text.length)
+  }
+
+  shift(id: string, { limit, sessionId }: { limit: number; sessionId?: string }): Promise<readonly string[]> {
+    return this.#db.write((sql) => {
+      if (!this.#isThere(sql, id, sessionId)) return []
+      const front = sql(FRONT).all(id, limit) as { number: number; text: string }[]
+      const last = front.at(-1)
+      if (last) sql(SHIFT).run(id, last.number)
+      return front.map(({ text }) => text)
+    })
+  }
+
+  #isThere(sql: Sql, id: string, sessionId: string | undefined): boolean {
+    const asker = sessionId ?? null
+    return sql(ANYBODYS).get(id, this.#clock.now(), asker, asker) !== undefined
+  }
+
   sweep(sql: Sql, limit: number): number {
     // A file of the release before, or one that was migrated for events only.
     if (!sql(HAS_TASKS).get()) return 0
-    return sql(SWEEP).run(this.#clock.now(), limit).changes
+    const due = sql(DUE).all(this.#clock.now(), limit) as { id: string }[]
+    for (const { id } of due) {
+      sql('DELETE FROM mcp_task_messages WHERE task_id = ?').run(id)
+      sql('DELETE FROM mcp_tasks WHERE id = ?').run(id)
+    }
+    return due.length
   }
 }

@@ -1,7 +1,7 @@
 import type { Clock } from '../../clock.ts'
-import type { LogPage, Transfer } from '../port.ts'
+import type { LogPage, Tombstone, Transfer } from '../port.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
-import type { SqliteLog } from './sqlite-log.ts'
+import { LAST, type SqliteLog } from './sqlite-log.ts'
 import { parseState } from './sqlite-sessions.ts'
 
 interface Log {
@@ -14,20 +14,24 @@ interface Log {
 
 type Session = NonNullable<LogPage['session']>
 
-const LAST = 'max(floor, coalesce((SELECT max(position) FROM mcp_events WHERE log_id = mcp_logs.id), 0))'
 const LOG = `SELECT id, epoch, generation, expires_at AS expiresAt, ${LAST} AS last
   FROM mcp_logs WHERE session_id = ? AND expires_at > ?`
 const IDS = `SELECT session_id AS id FROM mcp_logs
   WHERE session_id > ? AND expires_at > ? ORDER BY session_id LIMIT 1000`
 const EXPIRIES = `SELECT position, expires_at AS expiresAt FROM mcp_events
-  WHERE log_id = ? AND position > ? ORDER BY position LIMIT ?`
+  WHERE log_id = ? AND position > ? AND position <= ? ORDER BY position`
 const HAS_SESSIONS = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'mcp_sessions'"
 const SESSION = `SELECT principal, state, delivered, created_at AS createdAt, last_used_at AS lastUsedAt, ttl
   FROM mcp_sessions WHERE id = ? AND log_id = ? AND terminated_until IS NULL`
-const TOMBSTONE = 'SELECT 1 FROM mcp_sessions WHERE id = ? AND terminated_until > ?'
+const TOMBSTONE = `SELECT terminated_until AS terminatedUntil FROM mcp_sessions
+  WHERE id = ? AND terminated_until > ?`
+const PUT_TOMBSTONE = `INSERT INTO mcp_sessions
+  (id, state, created_at, last_used_at, ttl, log_id, terminated_until, sweep_at) VALUES (?,'{}',?,?,0,0,?,?)
+  ON CONFLICT (id) DO UPDATE SET sweep_at = excluded.sweep_at,
+    terminated_until = max(coalesce(terminated_until, 0), excluded.terminated_until)`
 const INSERT =
   'INSERT INTO mcp_events (log_id, stream_id, position, kind, payload, expires_at) VALUES (?,?,?,?,?,?)'
-const UPDATE_LOG = `UPDATE mcp_logs SET epoch = ?, floor = max(floor, ?), expires_at = max(expires_at, ?),
+const UPDATE_LOG = `UPDATE mcp_logs SET epoch = ?, generation = ?, base = max(base, ?), floor = max(floor, ?), expires_at = max(expires_at, ?),
   sweep_at = min(sweep_at, ?) WHERE id = ?`
 const PUT_SESSION = `INSERT INTO mcp_sessions
   (id, principal, state, delivered, created_at, last_used_at, ttl, log_id, sweep_at) VALUES (?,?,?,?,?,?,?,?,?)
@@ -58,46 +62,48 @@ export class SqliteTransfer implements Transfer {
     }
   }
 
-  async take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | undefined> {
+  async take(query: { sessionId: string; after: number; limit: number }) {
     const { sessionId } = query
+    const tombstone = await this.#db.read((sql) => this.#tombstone(sql, sessionId))
+    if (tombstone) return tombstone
     const page = await this.#log.read(query)
     return this.#db.read((sql) => {
       const log = sql(LOG).get(sessionId, this.#clock.now()) as Log | undefined
       if (!log || log.epoch !== page.epoch) return undefined
       const { id, epoch, generation, expiresAt } = log
-      // Rows that cannot be decoded are among these, and not among the events.
-      const from = (page.events[0]?.position ?? 1) - 1
-      const rows = sql(EXPIRIES).all(id, from, query.limit) as { position: number; expiresAt: number }[]
+      const [first, last] = [page.events[0]?.position ?? 0, page.events.at(-1)?.position ?? 0]
+      const rows = sql(EXPIRIES).all(id, first - 1, last) as { position: number; expiresAt: number }[]
       const expiries = new Map(rows.map((row) => [row.position, row.expiresAt]))
       const events = page.events
         .filter(({ position }) => expiries.has(position))
         .map((event) => ({ ...event, expiresAt: expiries.get(event.position)! }))
       const session = this.#session(sql, sessionId, id)
-      return { ...page, sessionId, epoch, generation, expiresAt, events, session }
+      const open = this.#log.open(sql, id)
+      return { ...page, sessionId, epoch, generation, expiresAt, events, open, session }
     })
   }
 
-  put(page: LogPage): Promise<boolean> {
+  put(page: LogPage | Tombstone): Promise<boolean> {
+    if ('terminatedUntil' in page) return this.#putTombstone(page)
     const { sessionId, epoch, generation, session } = page
     return this.#db.write((sql) => {
       const now = this.#clock.now()
       const known = sql(LOG).get(sessionId, now) as Log | undefined
       if (known && (known.epoch !== epoch || known.generation > generation)) return false
-      if (session && sql(TOMBSTONE).get(sessionId, now)) return false
+      if (this.#tombstone(sql, sessionId)) return false
       const id = known?.id ?? this.#log.begin(sql, sessionId, generation, page.expiresAt - now)
       const last = known?.last ?? 0
       const events = page.events.filter(({ position }) => position > last)
       for (const { streamId, position, kind, payload, expiresAt } of events) {
         sql(INSERT).run(id, streamId, position, kind, payload, expiresAt)
       }
-      const highest = Math.max(last, page.floor, events.at(-1)?.position ?? 0)
-      // The highest event's position is the counter. Where the source has lost that event, something must hold the
-      // place, or its id would be given out again: an end, which no client is ever sent.
-      if (!page.more && page.last > highest) sql(INSERT).run(id, '', page.last, 'end', '', page.expiresAt)
+      this.#log.putOpen(sql, id, page.open)
+      // With the last page the counter comes too: the source may have given out positions that no event has any more.
+      const base = page.more ? 0 : page.last
       const soonest = Math.min(page.expiresAt, ...events.map(({ expiresAt }) => expiresAt))
-      sql(UPDATE_LOG).run(epoch, page.floor, page.expiresAt, soonest, id)
+      sql(UPDATE_LOG).run(epoch, generation, base, page.floor, page.expiresAt, soonest, id)
       if (session) this.#putSession(sql, page, session, id)
-      this.#log.fence(sql, sessionId, generation)
+      this.#log.forget(sessionId)
       return true
     })
   }
@@ -106,6 +112,21 @@ export class SqliteTransfer implements Transfer {
     const { principal, state, delivered, createdAt, lastUsedAt, ttl } = session
     const text = JSON.stringify(state)
     sql(PUT_SESSION).run(sessionId, principal, text, delivered, createdAt, lastUsedAt, ttl, logId, expiresAt)
+  }
+
+  #tombstone(sql: Sql, sessionId: string): Tombstone | undefined {
+    if (!sql(HAS_SESSIONS).get()) return undefined
+    const row = sql(TOMBSTONE).get(sessionId, this.#clock.now()) as { terminatedUntil: number } | undefined
+    return row && { sessionId, ...row }
+  }
+
+  #putTombstone({ sessionId, terminatedUntil }: Tombstone): Promise<boolean> {
+    return this.#db.write((sql) => {
+      const now = this.#clock.now()
+      this.#log.drop(sql, sessionId)
+      sql(PUT_TOMBSTONE).run(sessionId, now, now, terminatedUntil, terminatedUntil)
+      return true
+    })
   }
 
   #session(sql: Sql, sessionId: string, logId: number): LogPage['session'] {

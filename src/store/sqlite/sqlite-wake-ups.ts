@@ -1,9 +1,10 @@
 import { type FSWatcher, utimesSync, watch } from 'node:fs'
 import { errorText } from '../../errors.ts'
-import type { Subscription } from '../port.ts'
-import type { SqliteDatabase } from './sqlite-database.ts'
+import { MESSAGE_LIMIT, type Subscription } from '../port.ts'
+import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 
-type OnWake = (text: string | undefined) => void
+/** What one who listens hears: a text, a message, or that something may have been missed. */
+type OnNews<T> = (news: T | undefined) => void
 
 interface Row {
   readonly id: number
@@ -11,19 +12,34 @@ interface Row {
   readonly text: string | null
 }
 
+interface News {
+  readonly channel: string
+  readonly news: string | Uint8Array | undefined
+}
+
 /** The floor under lost wake-ups, in ms. One look costs some 10 microseconds. */
 const POLL = 500
-const NEWS = 'SELECT id, channel, text FROM mcp_wakeups WHERE id > ? ORDER BY id LIMIT 500'
+/** Wake-ups read in one look. */
+const PAGE = 500
+const NEWS = `SELECT id, channel, text FROM mcp_wakeups WHERE id > ? ORDER BY id LIMIT ${PAGE}`
 const LAST = "SELECT seq AS last FROM sqlite_sequence WHERE name = 'mcp_wakeups'"
+const PARCEL = 'SELECT body FROM mcp_parcels WHERE id = ?'
+
+/** The channel on which the file carries messages to a node. */
+export function messageChannel(nodeId: string): string {
+  return `${MESSAGES}${nodeId}`
+}
+
+const MESSAGES = 'messages:'
 
 /**
  * Hears what any process wrote: whoever has written touches the -wal file, and the operating system tells us. The write
  * itself is told too, but before the commit can be seen, and who looks at once may look too early. One watcher,
  * whatever the number of subscriptions, and none without.
  */
-export class SqliteWakeups {
+export class SqliteWakeUps {
   readonly #db: SqliteDatabase
-  readonly #channels = new Map<string, Set<OnWake>>()
+  readonly #channels = new Map<string, Set<OnNews<never>>>()
   /** The highest id delivered. Safe as a cursor because SQLite's one writer makes ids visible in order. */
   #seen = 0
   #watching: Promise<void> | undefined
@@ -39,7 +55,8 @@ export class SqliteWakeups {
     this.#db = db
   }
 
-  async subscribe(channel: string, onWake: OnWake): Promise<Subscription> {
+  /** Texts on a channel; on a {@link messageChannel}, messages. */
+  async subscribe<T extends string | Uint8Array>(channel: string, onNews: OnNews<T>): Promise<Subscription> {
     this.#db.assertOpen()
     this.#watching ??= this.#watch()
     try {
@@ -48,7 +65,7 @@ export class SqliteWakeups {
       this.#watching = undefined
       throw error
     }
-    const listener: OnWake = (text) => onWake(text)
+    const listener: OnNews<T> = (news) => onNews(news)
     const listeners = this.#channels.get(channel) ?? new Set()
     this.#channels.set(channel, listeners.add(listener))
     return {
@@ -120,30 +137,50 @@ export class SqliteWakeups {
   }
 
   async #look(): Promise<void> {
-    let news: Row[]
+    let news: News[]
+    let more: boolean
     try {
-      news = await this.#db.read((sql) => sql(NEWS).all(this.#seen) as Row[])
+      ;({ news, more } = await this.#db.read((sql) => this.#read(sql)))
     } catch {
       // Whoever listens asks the store next, and is told what is wrong with it.
-      for (const channel of this.#channels.keys()) this.#deliver(channel, undefined)
+      this.#missed()
       return
     }
-    const [first] = news
-    if (!first) return
-    if (first.id > this.#seen + 1) {
-      for (const channel of this.#channels.keys()) this.#deliver(channel, undefined)
+    for (const each of news) this.#deliver(each)
+    if (more) this.wake()
+  }
+
+  /** What has come since the last look, in so many steps that the messages of one can be held. */
+  #read(sql: Sql): { news: News[]; more: boolean } {
+    const rows = sql(NEWS).all(this.#seen) as Row[]
+    const news: News[] = []
+    let bytes = 0
+    for (const { id, channel, text } of rows) {
+      if (bytes >= MESSAGE_LIMIT) return { news, more: true }
+      if (id > this.#seen + 1) this.#missed()
+      this.#seen = id
+      if (!this.#channels.has(channel)) continue
+      if (!channel.startsWith(MESSAGES)) {
+        news.push({ channel, news: text ?? undefined })
+        continue
+      }
+      const body = (sql(PARCEL).get(id) as { body: Uint8Array } | undefined)?.body
+      bytes += body?.length ?? 0
+      news.push({ channel, news: body })
     }
-    for (const { channel, text } of news) this.#deliver(channel, text ?? undefined)
-    this.#seen = news.at(-1)!.id
-    if (news.length === 500) this.wake()
+    return { news, more: rows.length === PAGE }
+  }
+
+  #missed(): void {
+    for (const channel of this.#channels.keys()) this.#deliver({ channel, news: undefined })
   }
 
   // A listener never runs inside the call that woke it, and what it throws is its own.
-  #deliver(channel: string, text: string | undefined): void {
+  #deliver({ channel, news }: News): void {
     const listeners = this.#channels.get(channel)
     for (const listener of listeners ?? []) {
       queueMicrotask(() => {
-        if (listeners!.has(listener)) listener(text)
+        if (listeners!.has(listener)) listener(news as never)
       })
     }
   }
