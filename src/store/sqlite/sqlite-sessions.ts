@@ -81,7 +81,7 @@ export class SqliteSessions implements SessionTable {
         throw taken(id)
       }
       const generation = nextGeneration(0)
-      const logId = this.#log.begin(sql, id, generation, ttl)
+      const logId = this.#log.begin(sql, id, generation, now + ttl)
       sql(CREATE).run(id, principal, JSON.stringify(state), owner, now, now, ttl, logId, now + ttl)
       return generation
     })
