@@ -260,7 +260,7 @@ export class PostgresSessions implements SessionTable {
       )
       SELECT claimed.id, principal, state, owner, generation, delivered, ${raw(isAlive('node'))} AS owner_alive,
         ${millis('created_at')} AS created_at, ${millis('last_used_at')} AS last_used_at, ${millis('expires_at')} AS expires_at,
-        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'log_id')} AS open, fenced.kept <> claimed.kept AS raced
+        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'claimed.log_id')} AS open, fenced.kept <> claimed.kept AS raced
       FROM claimed LEFT JOIN fenced ON true LEFT JOIN ${nodes} AS node ON node.id = claimed.owner`)
     const [row] = rows
     if (!row) return undefined

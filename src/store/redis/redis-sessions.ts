@@ -157,7 +157,7 @@ export class RedisSessions implements SessionTable {
       state: JSON.parse(stateText!),
       owner: owner || null,
       ownerAlive: owner ? await this.#nodes.isAlive(owner, state) : false,
-      generation,
+      generation: Number(generation),
       delivered: Number(delivered),
       createdAt: Number(createdAt),
       lastUsedAt: Number(lastUsedAt),
@@ -166,5 +166,8 @@ export class RedisSessions implements SessionTable {
   }
 }
 
-/** What the scripts answer; the text is missing where there is no such session. */
-type Found = [generation: number, expiresAt: number, text: string, ownerState: number]
+/**
+ * What the scripts answer; the text is missing where there is no such session. The generation is text, because the driver
+ * rounds numbers close to 2^53.
+ */
+type Found = [generation: string, expiresAt: number, text: string, ownerState: number]

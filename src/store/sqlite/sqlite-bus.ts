@@ -62,7 +62,8 @@ export class SqliteBus implements Bus {
       const facts = `A message of ${message.length} bytes is longer than the ${MESSAGE_LIMIT} that one may have`
       throw new PersistError('INVALID_ARGUMENT', `${facts}; send less at once.`)
     }
-    const node = await this.#nodes.trust(nodeId)
+    const isNear = this.#receivers.has(nodeId) || this.#peers.isConnected(nodeId)
+    const node = await (isNear ? this.#nodes.trust(nodeId) : this.#nodes.look(nodeId))
     if (!node) {
       this.#peers.forget(nodeId)
       return false

@@ -52,6 +52,8 @@ export class SqliteNodes implements NodeTable {
       })
       this.#letGo(id)
       this.#own.set(id, file)
+      // Whoever knew the node by its row of before is to look again.
+      await this.#sockets.hangUp(id)
     } catch (error) {
       this.#locks.release(file)
       throw error
@@ -71,6 +73,8 @@ export class SqliteNodes implements NodeTable {
   async unregister(id: string): Promise<void> {
     await this.#db.write((sql) => this.bury(sql, id))
     this.#letGo(id)
+    // Not before the row is gone: whoever is hung up on looks at it.
+    await this.#sockets.hangUp(id)
   }
 
   get(id: string): Promise<NodeRecord | undefined> {
@@ -111,7 +115,6 @@ export class SqliteNodes implements NodeTable {
     sql('DELETE FROM mcp_nodes WHERE id = ?').run(id)
     this.#locks.release(row.lockFile)
     this.doubt(id)
-    this.#sockets.hangUp(id)
     if (row.socket !== null) this.#sockets.remove(row.socket)
   }
 
@@ -127,18 +130,22 @@ export class SqliteNodes implements NodeTable {
     return dead.length
   }
 
-  /**
-   * As `find`, but the file is not asked again while the lease that was seen last runs: for those who would hear of the
-   * node's end in another way, and then say so with `doubt`.
-   */
-  async trust(id: string): Promise<SqliteNode | undefined> {
-    const known = this.#trusted.get(id)
-    if (known && known.leaseUntil > this.#clock.now()) return known
+  /** The row of a node that is alive, remembered for `trust`. */
+  async look(id: string): Promise<SqliteNode | undefined> {
     const node = await this.#db.read((sql) => this.find(sql, id))
     if (this.#trusted.size >= REMEMBERED) this.#trusted.clear()
     if (node) this.#trusted.set(id, node)
     else this.#trusted.delete(id)
     return node
+  }
+
+  /**
+   * As `look`, but the file is not asked while the lease that was seen last runs: for those who hear of the node's end
+   * in another way, and then say so with `doubt`.
+   */
+  async trust(id: string): Promise<SqliteNode | undefined> {
+    const known = this.#trusted.get(id)
+    return known && known.leaseUntil > this.#clock.now() ? known : this.look(id)
   }
 
   doubt(id: string): void {

@@ -3,7 +3,7 @@ import { monotonicNow } from '../../clock.ts'
 import { MESSAGE_LIMIT } from '../port.ts'
 import { frameHead } from './sqlite-frames.ts'
 import type { SqliteNode } from './sqlite-nodes.ts'
-import { hello } from './sqlite-sockets.ts'
+import { ended, hello } from './sqlite-sockets.ts'
 
 /** How long a node may take to answer the first words, in ms. One that is stopped, or busy, does not. */
 const ANSWER_WITHIN = 500
@@ -38,6 +38,10 @@ export class SqlitePeers {
     return peer.say(message)
   }
 
+  isConnected(nodeId: string): boolean {
+    return this.#peers.get(nodeId)?.isConnected ?? false
+  }
+
   forget(nodeId: string): void {
     void this.#peers.get(nodeId)?.close()
     this.#peers.delete(nodeId)
@@ -68,6 +72,10 @@ class Peer {
     this.#onLost = onLost
   }
 
+  get isConnected(): boolean {
+    return this.#socket !== undefined
+  }
+
   async say(message: Uint8Array): Promise<boolean> {
     const size = message.length + OVERHEAD
     // The node does not read. To keep more for it would only cost memory: whoever waits for an answer says it again.
@@ -91,15 +99,7 @@ class Peer {
     const socket = this.#socket
     this.#socket = undefined
     this.#retryAt = Number.POSITIVE_INFINITY
-    if (!socket || socket.destroyed) return Promise.resolve()
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => socket.destroy(), LAST_WORDS)
-      socket.once('close', () => {
-        clearTimeout(timer)
-        resolve()
-      })
-      socket.end(() => socket.destroy())
-    })
+    return socket ? ended(socket, LAST_WORDS) : Promise.resolve()
   }
 
   /** All that is said in one turn of the event loop is one write. */
@@ -129,11 +129,13 @@ class Peer {
       }
       this.#failures = 0
       this.#socket = socket
-      socket.once('close', () => {
+      const lost = () => {
         if (this.#socket !== socket) return
         this.#socket = undefined
         this.#onLost()
-      })
+      }
+      // At the end of what the node says, and not only when it is closed: the node waits for that with its farewell.
+      socket.once('end', lost).once('close', lost)
       return socket
     })
     return this.#connecting

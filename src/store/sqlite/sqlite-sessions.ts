@@ -82,7 +82,7 @@ export class SqliteSessions implements SessionTable {
         if (count >= limit) throw tooMany(limit)
       }
       const generation = nextGeneration(0)
-      const logId = this.#log.begin(sql, id, generation, ttl)
+      const logId = this.#log.begin(sql, id, generation, now + ttl)
       sql(CREATE).run(id, principal, JSON.stringify(state), owner, now, now, ttl, logId, now + ttl)
       return generation
     })

@@ -60,7 +60,7 @@ return expires
 export const GET = script(`${PRELUDE}${RECORD}${NODE_STATE}
 local text, numbers = redis.call('GET', KEYS[2]), live(KEYS[1])
 if not numbers or not text then return {} end
-return {numbers[4], numbers[5], text, nodeState(string.match(text, '^[^\\n]*'), ARGV[1], ARGV[2], ARGV[3])}
+return {integer(numbers[4]), numbers[5], text, nodeState(string.match(text, '^[^\\n]*'), ARGV[1], ARGV[2], ARGV[3])}
 `)
 
 /**
@@ -83,7 +83,7 @@ numbers[4] = tonumber(ARGV[4])
 writeHead(log, numbers, rest)
 writeRecord(record, claimer .. lines)
 local streams = numbers[7] > 0 and redis.call('HGETALL', open) or {}
-return {numbers[4], numbers[5], claimer .. lines, nodeState(claimer, ARGV[5], ARGV[6], ARGV[7]), streams}
+return {integer(numbers[4]), numbers[5], claimer .. lines, nodeState(claimer, ARGV[5], ARGV[6], ARGV[7]), streams}
 `)
 
 /** KEYS log, record · ARGV 1 generation · Result: 1 released, 0 not in that generation */
