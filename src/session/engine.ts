@@ -5,14 +5,13 @@ import { errorText, isPersistError } from '../errors.ts'
 import type { Settings } from '../options.ts'
 import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/port.ts'
-import type { StreamRef } from './cluster/letters.ts'
+import { PROFILE } from './cluster/message.ts'
 import { Peers } from './cluster/peers.ts'
-import type { OwnerAnswer, RemoteListener } from './live/live-session.ts'
+import type { OwnerAnswer, SessionRequest } from './live/handling.ts'
 import { LocalApp, LocalSessionLost, ownPost, readMessages } from './live/local-app.ts'
-import { STANDALONE } from './live/subscribers.ts'
 import { Housekeeping } from './ownership/housekeeping.ts'
 import { Node } from './ownership/membership.ts'
-import { type Directory, Holder } from './ownership/owned-sessions.ts'
+import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
 import {
   type Answer,
   clientHeaders,
@@ -23,8 +22,9 @@ import {
   withCors,
 } from './protocol/answer.ts'
 import { isResponse, type Message, parseMessage } from './protocol/json-rpc.ts'
-import { primes } from './protocol/priming.ts'
 import { principalOf } from './protocol/principal.ts'
+import type { NewTail } from './streams/new-tail.ts'
+import { STANDALONE, type StreamRef } from './streams/stream.ts'
 import { Tail } from './streams/tail.ts'
 
 export interface EngineOptions {
@@ -36,22 +36,11 @@ export interface EngineOptions {
   readonly sweep: (limit: number) => Promise<boolean>
 }
 
-/** An HTTP request for a session, wherever it comes from. */
-export interface SessionRequest {
-  readonly sessionId: string
-  readonly principal: string | null
-  readonly streamId: string
-  readonly again: boolean
-  readonly request: AppRequest
-  /** Set when another node has forwarded it. */
-  readonly remote?: RemoteListener
-}
-
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
   readonly #options: EngineOptions
   readonly #node: Node
-  readonly #holder: Holder
+  readonly #holder: OwnedSessions
   readonly #peers: Peers
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
@@ -61,12 +50,12 @@ export class Engine {
     const { app, log, directory, settings, sweep } = options
     this.#options = options
     this.#node = new Node(directory.nodes, settings.lease, settings.logger, {
-      onJoined: (identity) => this.#peers.open(identity),
+      profile: JSON.stringify(PROFILE),
+      onJoining: (identity) => this.#peers.open(identity),
       onLapsed: () => this.#lapsed(),
     })
-    const newTail = (sessionId: string, stream: StreamRef, onClose: () => void) =>
-      this.#newTail(sessionId, stream, onClose)
-    this.#holder = new Holder({
+    const newTail: NewTail = (sessionId, stream, onClose) => this.#newTail(sessionId, stream, onClose)
+    this.#holder = new OwnedSessions({
       app,
       log,
       directory,
@@ -78,10 +67,9 @@ export class Engine {
     this.#peers = new Peers({
       directory,
       settings,
-      node: this.#node,
-      holder: this.#holder,
+      owned: this.#holder,
       newTail,
-      serve: (request) => this.#serveOwn(request),
+      serve: (request, take) => this.#serveForwarded(request, take),
     })
     this.#housekeeping = new Housekeeping({
       live: this.#holder.live,
@@ -89,7 +77,7 @@ export class Engine {
       settings,
       sweep,
       onIdle: (live) => this.#holder.release(live),
-      onKeepAlive: () => this.#peers.edge.keepAlive(),
+      onKeepAlive: () => this.#peers.forwarder.keepAlive(),
     })
   }
 
@@ -132,18 +120,18 @@ export class Engine {
   async drain(deadline: number, connected: () => boolean): Promise<void> {
     const { retry } = this
     const { live } = this.#holder
-    const { edge } = this.#peers
+    const { forwarder } = this.#peers
     const until = monotonicNow() + deadline
     // Session by session: on a node that is called all the time there is never a moment at which nothing runs. And again
     // and again: what comes over the connections that are left may bring sessions and streams back.
     while (monotonicNow() < until) {
-      edge.cutStandalone(retry)
+      forwarder.cutStandalone(retry)
       await this.#holder.handOverQuiet(retry)
-      if (live.size === 0 && this.#handling === 0 && !edge.busy && !connected()) break
+      if (live.size === 0 && this.#handling === 0 && !forwarder.busy && !connected()) break
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
     for (const live of this.#holder.live.values()) live.audience.cutClients(retry)
-    this.#peers.edge.close(retry)
+    this.#peers.forwarder.close(retry)
   }
 
   /** Gives all sessions up and leaves. */
@@ -165,7 +153,7 @@ export class Engine {
 
   async #lapsed(): Promise<void> {
     await this.#holder.reclaim()
-    this.#peers.edge.orphanAll()
+    this.#peers.forwarder.searchAll()
   }
 
   async #route(request: AppRequest): Promise<Answer> {
@@ -208,8 +196,7 @@ export class Engine {
       if ('moved' in found) continue
       // Nobody would collect the reply.
       if (this.#holder.draining) return unavailable('This process is shutting down.')
-      const priming = primes(request, found.record.state, settings)
-      const answer = await this.#peers.edge.forward(found.owner, { ...asked, again, priming })
+      const answer = await this.#peers.forwarder.forward(found.owner, { ...asked, again })
       if (answer !== 'gone' && answer !== 'moved') return answer
       if (answer === 'gone') again = true
       await delay(20)
@@ -217,10 +204,13 @@ export class Engine {
     return unavailable('The session has no owner that answers.')
   }
 
-  /** `moved`: the session has just left this node. */
-  async #serveOwn(asked: SessionRequest): Promise<OwnerAnswer | 'moved'> {
+  #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | 'moved'> {
+    return this.#serveOwn(asked, !take)
+  }
+
+  /** `own`: take no session that the store does not say is ours. `moved`: the session has just left this node. */
+  async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | 'moved'> {
     const { sessionId, principal, request } = asked
-    const own = asked.remote !== undefined
     for (let attempt = 1; ; attempt += 1) {
       const found = await this.#holder.find(sessionId, principal, request, { own })
       if ('answer' in found) return found.answer

@@ -414,8 +414,13 @@ export interface StoreHealth {
   /** The server's or library's version. */
   readonly version?: string
   readonly latencyMs?: number
-  /** Migrations applied and pending, where the backend has any. */
-  readonly migrations?: { readonly applied: readonly string[]; readonly pending: readonly string[] }
+  /** Migrations, where the backend has any. */
+  readonly migrations?: {
+    readonly applied: readonly string[]
+    readonly pending: readonly string[]
+    /** Those of `applied` that are of a later release, beside which this one goes on. */
+    readonly newer?: readonly string[]
+  }
   /** One sentence each: what may cost data or speed as it is configured. */
   readonly warnings: readonly string[]
   /** Why it is not ok, in one sentence without secrets. */

@@ -18,7 +18,7 @@ import {
 /** Clocks of this test and of the store may differ by so much. */
 const SKEW = 5 * MINUTE
 
-export function generations({ test, pair, snapshot }: Suite): void {
+export function generations({ test, pair, snapshot, copies }: Suite): void {
   test('generations: each claim’s is greater, and none is foretold', async (store) => {
     const ids = range(8).map((i) => `s${i}`)
     const first = await Promise.all(ids.map((id) => store.sessions.create(session(id, 'gone'))))
@@ -34,6 +34,8 @@ export function generations({ test, pair, snapshot }: Suite): void {
   })
 
   test('generations: two claims of one state get different ones', async (store) => {
+    // Only a store that can be copied can be brought into the same state twice.
+    if (!copies) return
     assert.ok(store.transfer)
     const record = { principal: null, state, delivered: 0, createdAt: 0, lastUsedAt: 0, ttl: MINUTE }
     const generation = await store.sessions.create(session('original', 'gone'))

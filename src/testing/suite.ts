@@ -27,6 +27,8 @@ export interface StoreContractOptions {
   readonly parcels?: { count(): Promise<number>; age(): Promise<void> }
   /** Stretches every time to live and lease: for backends that count in coarser steps than about 50 ms. Default 1. */
   readonly timeScale?: number
+  /** Can it be copied? False: it has no `transfer`. Default true. */
+  readonly copies?: boolean
   /** Titles of tests that do not apply, each with the reason. An unknown title is an error. */
   readonly exceptions?: Readonly<Record<string, string>>
 }
@@ -48,10 +50,12 @@ export interface Suite {
   readonly snapshot: StoreContractOptions['snapshot']
   readonly parcels: StoreContractOptions['parcels']
   readonly hasSecond: boolean
+  readonly copies: boolean
 }
 
 export function createSuite(options: StoreContractOptions): Suite & { finish(): void } {
   const { test, open, second, corrupt, cut, snapshot, parcels, timeScale = 1, exceptions = {} } = options
+  const { copies = true } = options
   const titles = new Set<string>()
   let opened: Store[] = []
 
@@ -81,6 +85,7 @@ export function createSuite(options: StoreContractOptions): Suite & { finish(): 
     snapshot,
     parcels,
     hasSecond: second !== undefined,
+    copies,
     ms: (span) => span * timeScale,
     reopen: openSecond,
     test: (title, fn) => run(title, async () => fn(await openFirst())),

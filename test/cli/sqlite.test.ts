@@ -122,7 +122,7 @@ test('migrate: applied once, status, dry run, events only', async () => {
 
 test('migrate: a database of a newer release, and a changed file, are refused', async () => {
   for (const [change, sentence] of [
-    ["INSERT INTO mcp_migrations VALUES ('0099_future', 'x', 0)", /0099_future.*upgrade the package/],
+    ["INSERT INTO mcp_migrations VALUES ('0099_future', 'x', 0, NULL)", /0099_future.*upgrade the package/],
     ["UPDATE mcp_migrations SET checksum = 'x'", /other contents than its file has now/],
   ] as const) {
     const url = fresh()

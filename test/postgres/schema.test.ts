@@ -12,6 +12,8 @@ beforeAll(async () => {
 })
 
 const event = { streamId: 'a', kind: 'message', payload: '{}' } as const
+/** By name, in their order. */
+const MIGRATIONS = loadMigrations('postgres').map(({ name }) => name)
 const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
 const open = (schema: string, more = {}) =>
   new PostgresEventStore({ url: withSchema(inject('postgresUrl'), schema), logger: quiet, ...more })
@@ -41,7 +43,7 @@ test('an unmigrated database is left alone, and the error names the command, wit
   }
   const health = await store.health()
   expect(health.ok).toBe(false)
-  expect(health.migrations).toEqual({ applied: [], pending: ['0001_events', '0002_sessions', '0003_tasks'] })
+  expect(health.migrations).toEqual({ applied: [], pending: MIGRATIONS })
   const { rows } = await client.query('SELECT FROM pg_namespace WHERE nspname = $1', [schema])
   expect(rows).toHaveLength(0)
   // And once it is migrated by somebody else, the very same store goes on.
@@ -59,7 +61,7 @@ test('twenty that migrate at once: each migration is applied once, and all twent
       .flat()
       .map(({ name }) => name)
       .sort(),
-  ).toEqual(['0001_events', '0002_sessions', '0003_tasks'])
+  ).toEqual(MIGRATIONS)
   await Promise.all(stores.map((store) => store.log.append({ sessionId: 's', events: [event], ttl: 60_000 })))
   const status = await migrationStatus(stores[0]!.migrations)
   expect(status.every(({ appliedAt }) => Math.abs(appliedAt! - Date.now()) < 600_000)).toBe(true)
@@ -97,7 +99,7 @@ test('two schemas side by side, with names that need quoting, never meet', async
   for (const [i, store] of stores.entries()) {
     await store.log.append({ sessionId: 's', events: [{ ...event, payload: `${i}` }], ttl: 60_000 })
     await store.bus.subscribe('c', (text) => text !== undefined && heard.push(`${i} hears ${text}`))
-    await store.nodes.register({ id: 'n', publicKey: `${i}` }, 60_000)
+    await store.nodes.register({ id: 'n', publicKey: `${i}`, profile: '' }, 60_000)
     await store.sessions.create({ id: 'x', principal: null, state, owner: 'n', ttl: 60_000 })
   }
   for (const [i, store] of stores.entries()) {
@@ -127,13 +129,13 @@ test('a role that may only read and write rows does all the work', async () => {
   url.password = 'p'
   const store = new PostgresEventStore({ url: url.toString(), schema, logger: quiet })
   await store.bus.subscribe('node:n', () => {})
-  await store.nodes.register({ id: 'n', publicKey: 'k' }, 60_000)
-  await store.sessions.create({ id: 's', principal: null, state, owner: 'n', ttl: 60_000 })
-  await store.log.append({ sessionId: 's', events: [event, event], generation: 1, ttl: 60_000, limit: 1 })
+  await store.nodes.register({ id: 'n', publicKey: 'k', profile: '{}' }, 60_000)
+  const generation = await store.sessions.create({ id: 's', principal: null, state, owner: 'n', ttl: 60_000 })
+  await store.log.append({ sessionId: 's', events: [event, event], generation, ttl: 60_000, limit: 1 })
   await store.log.append({ sessionId: 't', events: [event], ttl: 60_000 })
   await store.bus.post('n', Buffer.from('letter'))
   expect(await store.bus.collect('n')).toHaveLength(1)
-  expect(await store.sessions.claim('s', { owner: 'n', generation: 1 })).toBeDefined()
+  expect(await store.sessions.claim('s', { owner: 'n', generation })).toBeDefined()
   expect(await store.sessions.terminate('s')).toBe(true)
   await store.log.delete('t')
   const { taskId } = await store.taskStore().createTask({}, 1, {}, 's')

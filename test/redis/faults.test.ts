@@ -199,12 +199,12 @@ test('a node whose connection only blinked is not taken for dead', async () => {
   await here.bus.subscribe(nodeChannel('here'), () => {})
   const known = await subscribers()
   await there.bus.subscribe(nodeChannel('there'), () => {})
-  await there.nodes.register({ id: 'there', publicKey: 'k' }, 60_000)
+  await there.nodes.register({ id: 'there', publicKey: 'k', profile: '{}' }, 60_000)
   const [connection] = (await subscribers()).filter((id) => !known.includes(id))
-  // Silence is believed only by those whose own connection has stood for three seconds.
-  await pause(3_100)
+  // Silence is believed only by those whose own connection has stood for a second and a half.
+  await pause(1_700)
   await admin.call('client', 'kill', 'id', connection!)
   const answers = await Promise.all([here.bus.post('there', Buffer.from('x')), here.nodes.get('there')])
-  assert.deepEqual(answers, [true, { id: 'there', publicKey: 'k' }])
+  assert.deepEqual(answers, [true, { id: 'there', publicKey: 'k', profile: '{}' }])
   assert.equal((await there.bus.collect('there')).length, 1)
 })

@@ -20,6 +20,7 @@ test('URLs: single, TLS, Cluster, Sentinel', () => {
     password: 'secret',
     tls: {},
     enableTLSForSentinelMode: true,
+    sentinelTLS: {},
   })
   assert.deepEqual(parseRedisUrl('redis+cluster://a:1,b,[::1]:3').addresses, [
     { host: 'a', port: 1 },
@@ -89,7 +90,7 @@ test('data of a newer release is refused; health says so and changes nothing', a
   const untouched = new RedisEventStore({ url, keyPrefix })
   assert.deepEqual((await untouched.health()).migrations, { applied: [], pending: [] })
   assert.equal(await client.exists(`${keyPrefix}layout`), 0)
-  await client.set(`${keyPrefix}layout`, 2)
+  await client.set(`${keyPrefix}layout`, 3)
   const error = await untouched.ready().catch((reason) => reason)
   assert.ok(isPersistError(error, 'SCHEMA_TOO_NEW'), `${error}`)
   const health = await untouched.health()

@@ -85,7 +85,10 @@ async function listen(node: SimulatedNode, request: AppRequest, heard: Heard): P
       ended!()
     },
   })
-  await Promise.race([end, died(node), sleep(1500)])
+  const silent = sleep(8000).then(() => 'silent')
+  if ((await Promise.race([end, died(node), silent])) === 'silent') {
+    throw new Error(`${heard.name}: silence for 8 s, after ${heard.ids.length} events`)
+  }
   answer.tail.close()
 }
 

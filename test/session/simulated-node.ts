@@ -24,7 +24,8 @@ export class SimulatedNode {
           const method = Reflect.get(target, name) as (...args: unknown[]) => unknown
           return async (...args: unknown[]) => {
             await this.#pass()
-            if (name === 'publish' && lose()) return undefined
+            if ((name === 'publish' || name === 'send') && lose()) return true
+            if (name === 'send' && lose()) void Reflect.apply(method, target, args)
             const result = await Reflect.apply(
               method,
               target,

@@ -76,7 +76,7 @@ test('a migration that fails leaves nothing behind', async () => {
 test('a database of a newer release, and one whose migration was edited, are refused', async () => {
   for (const [change, code, sentence] of [
     [
-      "INSERT INTO mcp_migrations VALUES ('0099_future', 'x', 0)",
+      "INSERT INTO mcp_migrations VALUES ('0099_future', 'x', 0, NULL)",
       'SCHEMA_TOO_NEW',
       'The database has migration 0099_future, which this release of mcp-persist does not know; upgrade the package.',
     ],

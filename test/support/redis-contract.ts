@@ -51,7 +51,10 @@ export function redisContract(name: string, url: string, how: RedisEventStoreOpt
       async corrupt(sessionId, position) {
         const log = `${keyPrefix}s:{${sessionId}}`
         const entries = await client.lrangeBuffer(log, 0, -1)
-        const index = entries.findIndex((entry) => entry.readUIntBE(0, 6) * 256 + entry[6]! === position)
+        // The first is the head, which begins with the last position.
+        const index = entries.findIndex(
+          (entry, i) => i > 0 && entry.readUIntBE(0, 6) * 256 + entry[6]! === position,
+        )
         await client.lset(log, index, 'not an entry')
       },
       exceptions: EXCEPTIONS,

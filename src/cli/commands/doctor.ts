@@ -65,10 +65,14 @@ function checksOf({ ok, version, latencyMs, migrations, error }: StoreHealth): C
 }
 
 function warningsOf({ warnings, migrations }: StoreHealth): string[] {
-  const pending = migrations?.pending ?? []
-  if (pending.length === 0) return [...warnings]
+  const { pending = [], newer = [] } = migrations ?? {}
   return [
     ...warnings,
-    `Pending: ${pending.join(', ')}; run \`npx mcp-persist migrate\` unless only events are stored.`,
+    ...(newer.length > 0
+      ? [`Of a later release: ${newer.join(', ')}; this one goes on beside it. Finish the deploy.`]
+      : []),
+    ...(pending.length > 0
+      ? [`Pending: ${pending.join(', ')}; run \`npx mcp-persist migrate\` unless only events are stored.`]
+      : []),
   ]
 }

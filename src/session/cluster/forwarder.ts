@@ -1,199 +1,321 @@
-import { randomBytes } from 'node:crypto'
-import type { AppRequest } from '../../app/app.ts'
-import { errorText } from '../../errors.ts'
-import type { Logger } from '../../logger.ts'
+import { delay } from '../../clock.ts'
+import { errorText, isPersistError } from '../../errors.ts'
+import type { Settings } from '../../options.ts'
+import type { SessionRequest } from '../live/handling.ts'
 import { callerOf } from '../live/local-app.ts'
-import { STANDALONE } from '../live/subscribers.ts'
+import type { OwnedSessions } from '../ownership/owned-sessions.ts'
 import type { Answer } from '../protocol/answer.ts'
-import { isLast, type Tail } from '../streams/tail.ts'
-import { type Letter, type ReplyLetter, type StreamRef, toWire } from './letters.ts'
-import type { WakeUp } from './wake-ups.ts'
+import type { NewTail } from '../streams/new-tail.ts'
+import { STANDALONE } from '../streams/stream.ts'
+import type { Tail } from '../streams/tail.ts'
+import type { Exchange, Said } from './exchange.ts'
+import { digestOf, type FollowItem } from './follow.ts'
+import { Forwarded } from './forwarded.ts'
+import { type Question, type Reply, say, toWire } from './questions.ts'
 
-export interface EdgeOptions {
-  readonly post: (nodeId: string, letter: Letter) => Promise<boolean>
-  readonly nodeId: () => string | undefined
-  readonly newTail: (sessionId: string, stream: StreamRef, onClose: () => void) => Tail
-  /** The owner of a stream that is served here is gone or gave it up: find the next, and follow there. */
-  readonly onOrphaned: (followed: Followed) => void
-  readonly logger: Logger
+export interface ForwarderOptions {
+  readonly exchange: Exchange
+  /** Best effort. */
+  readonly send: (nodeId: string, item: FollowItem) => void
+  readonly owned: OwnedSessions
+  readonly newTail: NewTail
+  readonly settings: Settings
 }
 
-export interface Forwarded {
-  readonly sessionId: string
-  readonly principal: string | null
-  readonly streamId: string
-  readonly again: boolean
-  readonly priming: boolean
-  readonly request: AppRequest
+/** What this node has under way at one owner. */
+interface Owner {
+  /** By the number of the question: followed streams, and requests whose answer may yet become one. */
+  readonly forwarded: Map<number, Forwarded>
+  /** News heard of it. */
+  heard: number
+  /** Beats and lists sent to it. */
+  seq: number
 }
 
-/** A client's stream, served here, of a session that is owned elsewhere. */
-export interface Followed {
-  readonly call: string
-  readonly sessionId: string
-  readonly principal: string | null
-  readonly request: AppRequest
-  readonly tail: Tail
-  owner: string
-  /** The owner has told the end of the stream, and does not follow its client any more. */
-  over?: boolean
-}
+/** How often the owner of a stream is looked for: it may change a few times in a row, not for ever. */
+const MAX_SEARCHES = 10
 
-interface Pending {
-  readonly owner: string
-  readonly resolve: (answer: ReplyLetter['answer'] | 'gone') => void
-}
+/** What this node does for clients whose session lives at another: asks the owner, and serves its answers from the log. */
+export class Forwarder {
+  readonly #options: ForwarderOptions
+  readonly #owners = new Map<string, Owner>()
+  /** The streams of clients here; each is in the map of its owner, or looks for one. */
+  readonly #streams = new Set<Forwarded>()
+  /** Streams whose next owner is being looked for; true: look once more. */
+  readonly #searching = new Map<Forwarded, boolean>()
 
-/** What this node does for clients whose session lives at another: forwards, and serves the answers from the log. */
-export class Edge {
-  readonly #options: EdgeOptions
-  readonly #pending = new Map<string, Pending>()
-  readonly #followed = new Map<string, Followed>()
-
-  constructor(options: EdgeOptions) {
+  constructor(options: ForwarderOptions) {
     this.#options = options
   }
 
-  /** The nodes that something here depends on. */
-  owners(): ReadonlySet<string> {
-    return new Set([...this.#pending.values(), ...this.#followed.values()].map(({ owner }) => owner))
-  }
-
-  /** `moved`: that node does not own the session. `gone`: it was lost, and may or may not have made the call. */
-  async forward(owner: string, forwarded: Forwarded): Promise<Answer | 'moved' | 'gone'> {
-    const { sessionId, principal, streamId, again, request } = forwarded
-    const { post, nodeId } = this.#options
-    const call = randomBytes(9).toString('base64url')
-    // Wake-ups may be here before the reply: the tail of a stream that is yet to begin is there to catch them.
-    const early = { streamId, after: 0, fresh: true, priming: forwarded.priming }
-    if (request.method === 'POST' && !again) this.#follow(call, owner, forwarded, early)
-    const answer = await new Promise<ReplyLetter['answer'] | 'gone'>((resolve, reject) => {
-      this.#pending.set(call, { owner, resolve })
-      const from = nodeId()!
-      const wire = toWire(request)
-      post(owner, { type: 'request', from, call, sessionId, principal, streamId, again, request: wire }).then(
-        (posted) => posted || resolve('gone'),
-        reject,
-      )
-    })
-      .catch((error: unknown) => {
-        this.#followed.delete(call)
-        throw error
-      })
-      .finally(() => this.#pending.delete(call))
-    const tail = this.#followed.get(call)?.tail
-    if (answer !== 'moved' && answer !== 'gone' && 'stream' in answer) {
-      const { status, headers, stream } = answer
-      if (tail && stream.fresh) {
-        if (stream.opened) tail.begin(stream.opened)
-        return { status, headers, tail }
+  /** `moved`: that node does not own the session. `gone`: it is lost, and may or may not have made the call. */
+  async forward(
+    nodeId: string,
+    asked: SessionRequest,
+    { take = false } = {},
+  ): Promise<Answer | 'moved' | 'gone'> {
+    const { sessionId, principal, streamId, again, request } = asked
+    const forwarded = this.#newForwarded(sessionId, principal, request)
+    const more = take ? { take } : {}
+    const wire = toWire(request)
+    const question: Question = {
+      kind: 'request',
+      sessionId,
+      principal,
+      streamId,
+      again,
+      ...more,
+      request: wire,
+    }
+    const { reply, body } = await this.#ask(nodeId, forwarded, question, request.body)
+    switch (reply.kind) {
+      case 'gone':
+      case 'moved':
+        return reply.kind
+      case 'answer':
+        return { status: reply.status, headers: reply.headers, body: body ?? '' }
+      case 'stream': {
+        const { status, headers, stream } = reply
+        return { status, headers, tail: this.#open(forwarded, stream) }
       }
-      // What came before this tail was there is in the log, so it begins by reading that.
-      return { status, headers, tail: this.#follow(call, owner, forwarded, { ...stream, fresh: false }) }
-    }
-    this.#followed.delete(call)
-    if (answer === 'moved' || answer === 'gone') return answer
-    const { status, headers, body } = answer
-    return { status, headers, body: Buffer.from(body, 'base64') }
-  }
-
-  onReply({ call, answer }: ReplyLetter): void {
-    this.#pending.get(call)?.resolve(answer)
-  }
-
-  onWakeUp(wakeUp: WakeUp, from: string): void {
-    const followed = this.#followed.get(wakeUp.tail)
-    if (!followed || followed.owner !== from) return
-    const { tail } = followed
-    const { update, over, retry } = wakeUp
-    if (update && isLast(update)) followed.over = true
-    if (update) tail.push(update)
-    if (over === 'cut') tail.cut(retry)
-    else if (over === 'close') tail.close()
-    else if (over === 'finite') tail.finite = true
-    else if (over === 'moved') this.#options.onOrphaned(followed)
-    else if (!update) tail.nudge()
-  }
-
-  /** Something that this owner told us was lost. */
-  onMissed(owner: string): void {
-    for (const followed of this.#followed.values()) if (followed.owner === owner) followed.tail.nudge()
-  }
-
-  onGone(owner: string): void {
-    for (const pending of [...this.#pending.values()]) if (pending.owner === owner) pending.resolve('gone')
-    for (const followed of [...this.#followed.values()]) {
-      if (followed.owner === owner) this.#options.onOrphaned(followed)
+      default:
+        throw new Error(`A request was answered with: ${reply.kind}.`)
     }
   }
 
-  /**
-   * This node has another id: what was written to the old one is lost, and the owners take it for gone. Everybody is
-   * asked again.
-   */
-  orphanAll(): void {
-    for (const owner of this.owners()) this.onGone(owner)
+  receive(from: string, item: FollowItem): void {
+    const owner = this.#owners.get(from)
+    if (!owner) return
+    switch (item.type) {
+      case 'news': {
+        const { count, to, news } = item
+        owner.forwarded.get(to)?.hear(news)
+        // A late one fills no gap that is not read already.
+        if (count <= owner.heard) return
+        const missed = count !== owner.heard + 1
+        owner.heard = count
+        if (missed) this.#look(owner)
+        return
+      }
+      case 'told':
+        if (item.count === owner.heard) return
+        owner.heard = item.count
+        return void this.#look(owner)
+      case 'which': {
+        owner.seq += 1
+        const { exchange, send } = this.#options
+        const open = exchange.unanswered(from)
+        return void send(from, {
+          type: 'list',
+          seq: owner.seq,
+          ids: followedBy(owner),
+          open,
+          next: exchange.nextId(from),
+        })
+      }
+      case 'unknown':
+        for (const id of item.ids) {
+          const forwarded = owner.forwarded.get(id)
+          owner.forwarded.delete(id)
+          if (forwarded?.tail) void this.#search(forwarded)
+        }
+    }
   }
 
-  /** The next owner is another node again: it is to wake this tail from now on. */
-  async refollow(followed: Followed, owner: string): Promise<boolean> {
-    const { post, nodeId } = this.#options
-    followed.owner = owner
-    const { call, sessionId, principal, request, tail } = followed
-    const { streamId } = tail
-    const caller = { principal, request: toWire(request) }
-    return post(owner, { type: 'follow', from: nodeId()!, call, sessionId, streamId, ...caller })
+  /** Says to every owner that something here depends on what is followed there; so it is found out, too, who is gone. */
+  beat(): void {
+    const { exchange, send } = this.#options
+    const waiting = new Set(exchange.waitingFor())
+    for (const [nodeId, owner] of this.#owners) {
+      const ids = followedBy(owner)
+      if (ids.length === 0 && !waiting.has(nodeId)) continue
+      owner.seq += 1
+      send(nodeId, { type: 'beat', seq: owner.seq, heard: owner.heard, digest: digestOf(ids) })
+    }
   }
 
-  /** The next owner is this node: the tail is not followed from afar any more. */
-  release(followed: Followed): void {
-    this.#followed.delete(followed.call)
+  /** Anybody's news may have been missed. */
+  missed(): void {
+    for (const { tail } of this.#streams) tail?.nudge()
+  }
+
+  /** That owner is gone: its streams look for the next one. */
+  gone(nodeId: string): void {
+    const owner = this.#owners.get(nodeId)
+    this.#owners.delete(nodeId)
+    for (const forwarded of owner?.forwarded.values() ?? []) if (forwarded.tail) void this.#search(forwarded)
+  }
+
+  /** This node gives its id up: what is on its way to it is lost, and the owners take it for gone. */
+  hangUp(): void {
+    this.#owners.clear()
+  }
+
+  /** It has another one: everybody is asked again. */
+  searchAll(): void {
+    for (const forwarded of this.#streams) if (!this.#isPlaced(forwarded)) void this.#search(forwarded)
   }
 
   /** Does a client here wait for an answer from elsewhere? */
   get busy(): boolean {
-    return (
-      this.#pending.size > 0 || [...this.#followed.values()].some(({ tail }) => tail.streamId !== STANDALONE)
-    )
+    if (this.#options.exchange.waitingFor().length > 0) return true
+    return [...this.#streams].some(({ tail }) => tail?.streamId !== STANDALONE)
   }
 
   keepAlive(): void {
-    for (const { tail } of this.#followed.values()) tail.keepAlive()
+    for (const { tail } of this.#streams) tail?.keepAlive()
   }
 
   /** Ends the standalone streams of the clients here, which would last for ever. */
   cutStandalone(retry: number): void {
-    for (const { tail } of [...this.#followed.values()]) if (tail.streamId === STANDALONE) tail.cut(retry)
-  }
-
-  /** Nobody will collect the replies that are still to come. */
-  abandon(): void {
-    for (const pending of [...this.#pending.values()]) pending.resolve('gone')
+    for (const { tail } of [...this.#streams]) if (tail?.streamId === STANDALONE) tail.cut(retry)
   }
 
   /** Ends the streams of all clients here; they come again elsewhere. */
   close(retry: number): void {
-    for (const { tail } of [...this.#followed.values()]) tail.cut(retry)
+    for (const { tail } of [...this.#streams]) tail?.cut(retry)
   }
 
-  #follow(call: string, owner: string, forwarded: Forwarded, stream: StreamRef): Tail {
-    const { sessionId, principal } = forwarded
-    const request = callerOf(forwarded.request)
-    const { post, newTail, logger } = this.#options
-    const tail = newTail(sessionId, stream, () => {
-      const followed = this.#followed.get(call)
-      if (!this.#followed.delete(call) || !followed || followed.over) return
-      post(followed.owner, {
-        type: 'unfollow',
-        call,
-        sessionId,
-        streamId: tail.streamId,
-        delivered: tail.delivered,
-      }).catch((error) => {
-        logger.debug({ sessionId, error: errorText(error) }, 'the owner was not told that a client has gone')
+  /** Its stream and its news: the owner is asked, and until it has answered the news are kept. */
+  async #ask(
+    nodeId: string,
+    forwarded: Forwarded,
+    question: Question,
+    body?: Uint8Array,
+  ): Promise<{ reply: Reply | { kind: 'gone' }; body?: Uint8Array | undefined }> {
+    const owner = this.#owner(nodeId)
+    let number = 0
+    let said: Said | 'gone' = 'gone'
+    try {
+      said = await this.#options.exchange.ask(nodeId, say(question, body), (id) => {
+        number = id
+        owner.forwarded.set(id, forwarded)
+        forwarded.place = { nodeId, id }
       })
-    })
-    this.#followed.set(call, { call, sessionId, principal, request, tail, owner })
+    } finally {
+      const kind = said === 'gone' ? 'gone' : (said.content as Reply).kind
+      if (kind !== 'stream' && kind !== 'following') owner.forwarded.delete(number)
+    }
+    return said === 'gone' ? { reply: { kind: 'gone' } } : { reply: said.content as Reply, body: said.body }
+  }
+
+  #open(forwarded: Forwarded, stream: Parameters<NewTail>[1]): Tail {
+    const tail = this.#options.newTail(forwarded.sessionId, stream, () => this.#left(forwarded))
+    this.#streams.add(forwarded)
+    forwarded.begin(tail)
+    // Between the answer and this moment its owner may have gone.
+    if (!tail.closed && !this.#isPlaced(forwarded)) void this.#search(forwarded)
     return tail
   }
+
+  #left(forwarded: Forwarded): void {
+    this.#streams.delete(forwarded)
+    const { place, tail } = forwarded
+    if (!place || !this.#isPlaced(forwarded)) return
+    this.#owners.get(place.nodeId)?.forwarded.delete(place.id)
+    // Where the owner has ended it, it knows. Otherwise it is told at once, and should that be lost, by the next beat.
+    if (forwarded.over) return
+    this.#options.send(place.nodeId, { type: 'left', id: place.id, delivered: tail?.delivered ?? 0 })
+  }
+
+  #isPlaced(forwarded: Forwarded): boolean {
+    const { place } = forwarded
+    return place !== undefined && this.#owners.get(place.nodeId)?.forwarded.get(place.id) === forwarded
+  }
+
+  /**
+   * The owner of a stream that is served here is gone, or does not feed it any more. Whoever serves a client of the
+   * session claims it without waiting for a request, in the name of the client's own last one; the client notices nothing.
+   */
+  async #search(forwarded: Forwarded): Promise<void> {
+    const { place, tail } = forwarded
+    if (place) this.#owners.get(place.nodeId)?.forwarded.delete(place.id)
+    // One at a time for each stream; what comes meanwhile makes it look once more.
+    if (this.#searching.has(forwarded)) return void this.#searching.set(forwarded, true)
+    const { logger, retryInterval } = this.#options.settings
+    let found = false
+    for (let attempt = 1; attempt <= MAX_SEARCHES && !found && !tail!.closed; attempt += 1) {
+      if (attempt > 1) await delay(20 * attempt)
+      this.#searching.set(forwarded, false)
+      try {
+        found = (await this.#find(forwarded, tail!)) && !this.#searching.get(forwarded)
+      } catch (error) {
+        const facts = { sessionId: forwarded.sessionId, error: errorText(error) }
+        logger.warn(facts, 'the owner of a stream could not be found')
+        if (!isPersistError(error, 'STORE_UNAVAILABLE')) break
+      }
+    }
+    this.#searching.delete(forwarded)
+    // Its client looks for an owner itself.
+    if (!found) tail!.cut(retryInterval)
+  }
+
+  /** True: somebody feeds the stream again, or it is over. */
+  async #find(forwarded: Forwarded, tail: Tail): Promise<boolean> {
+    const { owned, settings } = this.#options
+    const { sessionId, principal, caller } = forwarded
+    const found = await owned.find(sessionId, principal, caller)
+    if (tail.closed) return true
+    if ('owner' in found) return this.#follow(found.owner, forwarded, tail)
+    if ('live' in found) {
+      this.#streams.delete(forwarded)
+      found.live.audience.adopt(tail)
+    } else if ('missing' in found) tail.close()
+    else tail.cut(settings.retryInterval)
+    return true
+  }
+
+  async #follow(nodeId: string, forwarded: Forwarded, tail: Tail): Promise<boolean> {
+    const { sessionId, principal, caller } = forwarded
+    const request = toWire(caller)
+    const { streamId } = tail
+    const question: Question = { kind: 'follow', sessionId, streamId, principal, request }
+    const { reply } = await this.#ask(nodeId, forwarded, question)
+    if (tail.closed) {
+      if (reply.kind === 'following') this.#left(forwarded)
+      return true
+    }
+    switch (reply.kind) {
+      case 'following':
+        // What was stored between our last look and this moment was told to nobody.
+        if (reply.finite) tail.endAfterStored()
+        else tail.nudge()
+        return true
+      case 'missing':
+        tail.close()
+        return true
+      case 'cut':
+        tail.cut(reply.retry)
+        return true
+      default:
+        return false
+    }
+  }
+
+  #look(owner: Owner): void {
+    for (const forwarded of owner.forwarded.values()) forwarded.look()
+  }
+
+  #newForwarded(sessionId: string, principal: string | null, request: SessionRequest['request']): Forwarded {
+    return new Forwarded({
+      sessionId,
+      principal,
+      caller: callerOf(request),
+      onOrphaned: (forwarded) => void this.#search(forwarded),
+    })
+  }
+
+  #owner(nodeId: string): Owner {
+    let owner = this.#owners.get(nodeId)
+    if (!owner) {
+      owner = { forwarded: new Map(), heard: 0, seq: 0 }
+      this.#owners.set(nodeId, owner)
+    }
+    return owner
+  }
+}
+
+/** The streams followed at an owner; not the requests that have no answer yet. */
+function followedBy({ forwarded }: Owner): number[] {
+  return [...forwarded].filter(([, { tail }]) => tail !== undefined).map(([id]) => id)
 }

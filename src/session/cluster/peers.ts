@@ -1,277 +1,155 @@
-import { readBody } from '../../app/app.ts'
-import { delay } from '../../clock.ts'
-import { errorText, isPersistError } from '../../errors.ts'
+import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import type { SessionRequest } from '../engine.ts'
-import type { OwnerAnswer, RemoteListener } from '../live/live-session.ts'
-import type { Identity, Node } from '../ownership/membership.ts'
-import type { Directory, Holder } from '../ownership/owned-sessions.ts'
-import type { RemoteTail } from '../streams/remote-subscriber.ts'
-import type { Tail } from '../streams/tail.ts'
-import { Edge, type Followed } from './forwarder.ts'
-import {
-  type FollowLetter,
-  fromWire,
-  type Letter,
-  type ReplyLetter,
-  type RequestLetter,
-  type StreamRef,
-  type UnfollowLetter,
-} from './letters.ts'
-import { Mailroom } from './mailroom.ts'
-import { type WakeUp, WakeUpReceiver, WakeUpSender } from './wake-ups.ts'
-
-// Milliseconds: one question for each peer, so that those who only listen are not left waiting for a dead owner.
-const CHECK = 1000
-/** How often the owner of a stream is looked for: it may change a few times in a row, not for ever. */
-const MAX_HOMES = 10
+import { nodeChannel, type Subscription } from '../../store/port.ts'
+import type { Terminated } from '../../store/shared/announced-sessions.ts'
+import type { OwnerAnswer, SessionRequest } from '../live/handling.ts'
+import type { Identity } from '../ownership/membership.ts'
+import type { Directory, OwnedSessions } from '../ownership/owned-sessions.ts'
+import type { NewTail } from '../streams/new-tail.ts'
+import { Exchange, type ExchangeItem } from './exchange.ts'
+import { BEAT, type FollowItem } from './follow.ts'
+import { Followers } from './followers.ts'
+import { Forwarder } from './forwarder.ts'
+import { Link } from './link.ts'
+import { OwnerEndpoint } from './owner-endpoint.ts'
 
 export interface PeersOptions {
   readonly directory: Directory
   readonly settings: Settings
-  readonly node: Node
-  readonly holder: Holder
-  readonly newTail: (sessionId: string, stream: StreamRef, onClose: () => void) => Tail
-  /** Answers a request for a session that this node owns. */
-  readonly serve: (request: SessionRequest) => Promise<OwnerAnswer | 'moved'>
+  readonly owned: OwnedSessions
+  readonly newTail: NewTail
+  /** Answers a request for a session that this node owns, or may take. */
+  readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | 'moved'>
 }
 
-/** The other nodes: letters in and out, wake-ups in and out, and who of them is gone. */
+type PeerItem =
+  | ExchangeItem
+  | FollowItem
+  /** The sender leaves: whoever depends on it does not have to find out. */
+  | { readonly type: 'bye'; readonly size?: number }
+
+/** Ids of nodes that are gone, whose late words are not heard. */
+const MAX_GONE = 1000
+
+/** The other nodes: the way to them, what is asked of them and by them, and who of them is gone. */
 export class Peers {
   readonly #options: PeersOptions
-  readonly #mailroom: Mailroom
-  readonly #sender: WakeUpSender
-  readonly #receiver: WakeUpReceiver
-  readonly edge: Edge
-  /** Streams whose next owner is being looked for; true: look again. */
-  readonly #rehoming = new Map<Followed, boolean>()
-  /** Everybody who has sent a letter here: they want to hear when this node leaves. */
+  readonly #link: Link<PeerItem>
+  readonly #exchange: Exchange
+  readonly #followers: Followers
+  readonly forwarder: Forwarder
+  readonly #gone = new Set<string>()
+  /** The nodes that something was said to or heard of. */
   readonly #known = new Set<string>()
-  /** The streams of sessions here whose clients are at other nodes, by node: nobody has to go through all sessions. */
-  readonly #followers = new Map<string, Set<RemoteTail>>()
+  #announcements: Subscription | undefined
   #timer: NodeJS.Timeout | undefined
-  #checking: Promise<void> | undefined
   #closed = false
 
   constructor(options: PeersOptions) {
-    const { directory, settings, node, newTail } = options
+    const { directory, settings, owned, newTail, serve } = options
     const { bus, nodes } = directory
     const { logger } = settings
     this.#options = options
-    this.#mailroom = new Mailroom({
+    this.#link = new Link<PeerItem>({
       bus,
       nodes,
       logger,
-      onLetter: (letter) => this.#onLetter(letter),
-      onWakeUps: (text) => this.#onWakeUps(text),
+      onItem: (from, item, body) => this.#onItem(from, item, body),
+      onGone: (nodeId) => this.#onGone(nodeId),
+      onMissed: () => this.forwarder.missed(),
     })
-    this.#sender = new WakeUpSender(bus, logger, () => node.id)
-    this.edge = new Edge({
-      post: (nodeId, letter) => this.#mailroom.post(nodeId, letter),
-      nodeId: () => node.id,
-      newTail,
-      onOrphaned: (followed) => void this.#rehome(followed),
-      logger,
+    const send = (nodeId: string, item: PeerItem, body?: Uint8Array) => {
+      this.#known.add(nodeId)
+      this.#link.send(nodeId, item, body)
+    }
+    this.#followers = new Followers({ send })
+    const endpoint = new OwnerEndpoint({ owned, followers: this.#followers, settings, serve })
+    this.#exchange = new Exchange({
+      send,
+      onQuestion: (from, id, question) => endpoint.onQuestion(from, id, question),
     })
-    this.#receiver = new WakeUpReceiver({
-      onWakeUp: (wakeUp, from) => this.edge.onWakeUp(wakeUp, from),
-      onMissed: (from) => this.edge.onMissed(from),
-      onBye: (from) => this.#gone(from),
-      onTerminated: (sessionId) => void this.#onTerminated(sessionId),
-    })
+    this.forwarder = new Forwarder({ exchange: this.#exchange, send, owned, newTail, settings })
   }
 
+  /** Hears what is said to `identity` from now on. Rejects when it cannot: then nobody must learn of that identity. */
   async open(identity: Identity): Promise<void> {
-    await this.#mailroom.open(identity)
+    await this.#hangUp()
+    await this.#link.open(identity)
+    this.#announcements = await this.#options.directory.bus.subscribe(nodeChannel(identity.id), (text) =>
+      this.#onAnnouncement(text),
+    )
     if (this.#timer || this.#closed) return
-    this.#timer = setInterval(() => this.check(), Math.min(this.#options.settings.lease / 3, CHECK))
+    this.#timer = setInterval(() => this.#beat(), Math.min(this.#options.settings.lease / 3, BEAT))
     this.#timer.unref()
   }
 
-  /** Looks after everybody this node depends on, or who depends on it: the floor below lost wake-ups. */
-  check(): Promise<void> {
-    this.#checking ??= this.#check().finally(() => {
-      this.#checking = undefined
-    })
-    return this.#checking
-  }
-
-  /** Ends what is served here, answers the letters that are still in the box, and says goodbye. */
+  /** Ends what is served here, and says goodbye. */
   async close(retry: number): Promise<void> {
     this.#closed = true
     clearInterval(this.#timer)
-    await this.#checking
-    this.edge.close(retry)
-    await this.#mailroom.collect()
-    this.edge.abandon()
-    await this.#sender.flush()
-    await Promise.all([...this.#known].map((nodeId) => this.#sender.bye(nodeId)))
-    await this.#mailroom.close()
+    this.forwarder.close(retry)
+    for (const nodeId of this.#known) this.#link.send(nodeId, { type: 'bye' })
+    await this.#hangUp()
   }
 
-  #listener(nodeId: string, call: string): RemoteListener {
-    return {
-      nodeId,
-      call,
-      send: (wakeUp) => this.#sender.send(nodeId, wakeUp),
-      onFollow: (tail) => {
-        const tails = this.#followers.get(nodeId) ?? new Set()
-        this.#followers.set(nodeId, tails.add(tail))
-      },
-      onLeft: (tail) => {
-        const tails = this.#followers.get(nodeId)
-        tails?.delete(tail)
-        if (tails?.size === 0) this.#followers.delete(nodeId)
-      },
+  async #hangUp(): Promise<void> {
+    // Nobody hears the answers that are still to come.
+    this.#exchange.reset()
+    this.forwarder.hangUp()
+    this.#followers.reset()
+    const announcements = this.#announcements
+    this.#announcements = undefined
+    await this.#link.close()
+    await announcements?.close()
+    this.#known.clear()
+  }
+
+  #beat(): void {
+    this.forwarder.beat()
+    this.#followers.tick()
+  }
+
+  #onItem(from: string, item: PeerItem, body: Uint8Array | undefined): void {
+    if (this.#gone.has(from)) return
+    this.#known.add(from)
+    switch (item.type) {
+      case 'bye':
+        return void this.#onGone(from)
+      case 'beat':
+      case 'list':
+      case 'left':
+        return void this.#followers.receive(from, item)
+      case 'news':
+      case 'told':
+      case 'which':
+      case 'unknown':
+        return void this.forwarder.receive(from, item)
+      default:
+        return void this.#exchange.receive(from, item, body)
     }
   }
 
-  async #check(): Promise<void> {
-    const { directory, settings } = this.#options
-    void this.#mailroom.collect()
-    const followers = this.#followers
-    for (const nodeId of new Set([...this.edge.owners(), ...followers.keys(), ...this.#known])) {
-      try {
-        if ((await directory.nodes.get(nodeId)) === undefined) this.#gone(nodeId)
-        else if (followers.has(nodeId)) await this.#sender.heartbeat(nodeId)
-      } catch (error) {
-        settings.logger.warn(
-          { operation: 'check', node: nodeId, error: errorText(error) },
-          'a node cannot be checked',
-        )
-        return
-      }
-    }
-  }
-
-  #gone(nodeId: string): void {
-    this.#sender.forget(nodeId)
-    this.#receiver.forget(nodeId)
+  /** Ids are never used again, so what is gone is gone for good: a late question of it must not be worked at. */
+  #onGone(nodeId: string): void {
+    if (this.#gone.has(nodeId)) return
+    if (this.#gone.size >= MAX_GONE) this.#gone.delete(this.#gone.values().next().value!)
+    this.#gone.add(nodeId)
     this.#known.delete(nodeId)
-    for (const tail of [...(this.#followers.get(nodeId) ?? [])]) tail.drop()
-    this.edge.onGone(nodeId)
+    this.#link.forget(nodeId)
+    this.#exchange.gone(nodeId)
+    this.#followers.gone(nodeId)
+    this.forwarder.gone(nodeId)
   }
 
-  #onWakeUps(text: string): void {
+  #onAnnouncement(text: string | undefined): void {
+    if (text === undefined) return
+    const { owned, settings } = this.#options
     try {
-      this.#receiver.receive(text)
+      const { terminated } = JSON.parse(text) as Terminated
+      const live = owned.live.get(terminated)
+      if (live) void owned.forget(live, true)
     } catch (error) {
-      this.#options.settings.logger.warn({ error: errorText(error) }, 'a wake-up could not be understood')
+      settings.logger.warn({ error: errorText(error) }, 'an announcement was not understood')
     }
-  }
-
-  async #onTerminated(sessionId: string): Promise<void> {
-    const { holder } = this.#options
-    const live = holder.live.get(sessionId)
-    if (live) await holder.forget(live, true)
-  }
-
-  #onLetter(letter: Letter): void {
-    if ('from' in letter) this.#known.add(letter.from)
-    const handled = this.#handle(letter)
-    handled.catch((error: unknown) => {
-      const { logger } = this.#options.settings
-      logger.error({ letter: letter.type, error: errorText(error) }, 'a letter could not be handled')
-    })
-  }
-
-  async #handle(letter: Letter): Promise<void> {
-    switch (letter.type) {
-      case 'request':
-        return this.#onRequest(letter)
-      case 'reply':
-        return this.edge.onReply(letter)
-      case 'follow':
-        return this.#onFollow(letter)
-      case 'unfollow':
-        return this.#onUnfollow(letter)
-    }
-  }
-
-  async #onRequest({ from, call, request, ...asked }: RequestLetter): Promise<void> {
-    const reply = (answer: ReplyLetter['answer']) =>
-      this.#mailroom.post(from, { type: 'reply', call, answer })
-    const { serve } = this.#options
-    let answer: OwnerAnswer | 'moved'
-    try {
-      answer = await serve({ ...asked, request: fromWire(request), remote: this.#listener(from, call) })
-    } catch (error) {
-      await reply(failure(errorText(error)))
-      throw error
-    }
-    if (answer === 'moved') return void (await reply(answer))
-    const { status, headers } = answer
-    if ('stream' in answer) return void (await reply({ status, headers, stream: answer.stream }))
-    const body = 'response' in answer ? await readBody(answer.response) : 'body' in answer ? answer.body : ''
-    await reply({ status, headers, body: Buffer.from(body).toString('base64') })
-  }
-
-  async #onFollow({ from, call, sessionId, streamId, principal, request }: FollowLetter): Promise<void> {
-    const { holder, settings } = this.#options
-    const send = (wakeUp: WakeUp) => this.#sender.send(from, wakeUp)
-    try {
-      const found = await holder.find(sessionId, principal, fromWire(request), { own: true })
-      if ('live' in found) found.live.audience.follow(streamId, this.#listener(from, call))
-      else if ('missing' in found) send({ tail: call, over: 'close' })
-      else if ('moved' in found) send({ tail: call, over: 'moved' })
-      else send({ tail: call, over: 'cut', retry: settings.retryInterval })
-    } catch (error) {
-      send({ tail: call, over: 'cut', retry: settings.retryInterval })
-      throw error
-    }
-  }
-
-  async #onUnfollow({ call, sessionId, streamId, delivered }: UnfollowLetter): Promise<void> {
-    this.#options.holder.live.get(sessionId)?.audience.unfollowed(call, streamId, delivered)
-  }
-
-  /**
-   * The owner of a stream that is served here is gone. Whoever serves a client of the session claims it without
-   * waiting for a request, in the name of the client's own last one; the client notices nothing.
-   */
-  async #rehome(followed: Followed): Promise<void> {
-    // One at a time for each stream; what comes meanwhile makes it look once more.
-    if (this.#rehoming.has(followed)) return void this.#rehoming.set(followed, true)
-    const { tail } = followed
-    const { logger, retryInterval } = this.#options.settings
-    let home = false
-    for (let attempt = 1; attempt <= MAX_HOMES && !home && !tail.closed; attempt += 1) {
-      if (attempt > 1) await delay(20 * attempt)
-      this.#rehoming.set(followed, false)
-      try {
-        home = (await this.#findHome(followed)) && !this.#rehoming.get(followed)
-      } catch (error) {
-        const facts = { sessionId: followed.sessionId, error: errorText(error) }
-        logger.warn(facts, 'the owner of a stream could not be found')
-        if (!isPersistError(error, 'STORE_UNAVAILABLE')) break
-      }
-    }
-    this.#rehoming.delete(followed)
-    // Its client looks for a home itself.
-    if (!home) tail.cut(retryInterval)
-  }
-
-  /** True: somebody feeds the tail again, or it is over. */
-  async #findHome(followed: Followed): Promise<boolean> {
-    const { holder, settings } = this.#options
-    const { sessionId, principal, request, tail } = followed
-    const found = await holder.find(sessionId, principal, request)
-    if ('owner' in found) return this.edge.refollow(followed, found.owner)
-    if ('live' in found) {
-      this.edge.release(followed)
-      found.live.audience.adopt(tail)
-    } else if ('missing' in found) tail.close()
-    else tail.cut(settings.retryInterval)
-    return true
-  }
-}
-
-function failure(reason: string): ReplyLetter['answer'] {
-  const message = `The session's node could not answer: ${reason}`
-  const body = JSON.stringify({ jsonrpc: '2.0', error: { code: -32603, message }, id: null })
-  return {
-    status: 500,
-    headers: [['content-type', 'application/json']],
-    body: Buffer.from(body).toString('base64'),
   }
 }

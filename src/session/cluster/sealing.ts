@@ -3,95 +3,48 @@ import {
   createDecipheriv,
   createPublicKey,
   diffieHellman,
-  generateKeyPairSync,
   hkdfSync,
   type KeyObject,
-  randomBytes,
 } from 'node:crypto'
 
 /*
- * Letters carry the caller's credentials through the store, so they are sealed to the node they are for: an ephemeral
- * X25519 key agreed with the node's public key gives an AES-256-GCM key (through HKDF-SHA256). One ephemeral key serves
- * all letters from this process to one node; the nonce is random for each letter.
+ * Messages carry callers' credentials through the store, so they are sealed: each node has an X25519 key of its own that
+ * lives as long as its registration and never leaves its memory. The two keys of a pair agree on a secret, and that gives
+ * an AES-256-GCM key (through HKDF-SHA256) for each direction. Whoever can read the store can neither read a message nor
+ * make one up in a registered node's name; the header is authenticated with it.
  *
- * A sealed letter: 2 bytes length of the ephemeral public key (DER), that key, 12 bytes nonce, 16 bytes tag, ciphertext.
+ * Sealed: 12 bytes nonce, 16 bytes tag, ciphertext. The nonce counts up: a key is used by one process, once in its life.
  */
 
-const INFO = 'mcp-persist letter'
-const MAX_KEYS = 1024
+export class PairKeys {
+  readonly #outward: Buffer
+  readonly #inward: Buffer
+  #sent = 0n
 
-interface SealingKey {
-  readonly ephemeral: Buffer
-  readonly key: Buffer
-}
-
-export class Sealer {
-  readonly #keys = new Map<string, SealingKey>()
-
-  /** `publicKey`: base64url of the DER form, as a node publishes it. */
-  seal(publicKey: string, plain: Uint8Array): Buffer {
-    const { ephemeral, key } = this.#keyFor(publicKey)
-    const nonce = randomBytes(12)
-    const cipher = createCipheriv('aes-256-gcm', key, nonce)
-    const sealed = Buffer.concat([cipher.update(plain), cipher.final()])
-    const length = Buffer.alloc(2)
-    length.writeUInt16BE(ephemeral.byteLength)
-    return Buffer.concat([length, ephemeral, nonce, cipher.getAuthTag(), sealed])
+  constructor(own: { readonly id: string; readonly privateKey: KeyObject }, peer: string, publicKey: string) {
+    const theirs = createPublicKey({ key: Buffer.from(publicKey, 'base64url'), type: 'spki', format: 'der' })
+    const secret = diffieHellman({ privateKey: own.privateKey, publicKey: theirs })
+    const keyOf = (from: string, to: string) =>
+      Buffer.from(hkdfSync('sha256', secret, Buffer.alloc(0), `mcp-persist ${from}>${to}`, 32))
+    this.#outward = keyOf(own.id, peer)
+    this.#inward = keyOf(peer, own.id)
   }
 
-  #keyFor(publicKey: string): SealingKey {
-    let known = this.#keys.get(publicKey)
-    if (!known) {
-      const pair = generateKeyPairSync('x25519')
-      const theirs = createPublicKey({
-        key: Buffer.from(publicKey, 'base64url'),
-        type: 'spki',
-        format: 'der',
-      })
-      const ephemeral = pair.publicKey.export({ type: 'spki', format: 'der' })
-      known = { ephemeral, key: agree(pair.privateKey, theirs) }
-      if (this.#keys.size >= MAX_KEYS) this.#keys.clear()
-      this.#keys.set(publicKey, known)
-    }
-    return known
-  }
-}
-
-export class Opener {
-  readonly #privateKey: KeyObject
-  readonly #keys = new Map<string, Buffer>()
-
-  constructor(privateKey: KeyObject) {
-    this.#privateKey = privateKey
+  seal(header: Uint8Array, plain: Uint8Array): Buffer {
+    this.#sent += 1n
+    const nonce = Buffer.alloc(12)
+    nonce.writeBigUInt64BE(this.#sent, 4)
+    const cipher = createCipheriv('aes-256-gcm', this.#outward, nonce)
+    cipher.setAAD(header)
+    const sealed = [cipher.update(plain), cipher.final()]
+    return Buffer.concat([nonce, cipher.getAuthTag(), ...sealed])
   }
 
-  /** Throws when the letter is not for this node, or was changed on its way. */
-  open(letter: Uint8Array): Buffer {
-    const bytes = Buffer.from(letter.buffer, letter.byteOffset, letter.byteLength)
-    const length = bytes.readUInt16BE(0)
-    const nonce = 2 + length
-    const decipher = createDecipheriv(
-      'aes-256-gcm',
-      this.#keyFor(bytes.subarray(2, nonce)),
-      bytes.subarray(nonce, nonce + 12),
-    )
-    decipher.setAuthTag(bytes.subarray(nonce + 12, nonce + 28))
-    return Buffer.concat([decipher.update(bytes.subarray(nonce + 28)), decipher.final()])
+  /** Throws when it is not from that node to this one, or was changed on its way. */
+  open(header: Uint8Array, sealed: Uint8Array): Buffer {
+    const decipher = createDecipheriv('aes-256-gcm', this.#inward, sealed.subarray(0, 12))
+    decipher.setAuthTag(sealed.subarray(12, 28))
+    decipher.setAAD(header)
+    return Buffer.concat([decipher.update(sealed.subarray(28)), decipher.final()])
   }
-
-  #keyFor(ephemeral: Buffer): Buffer {
-    const name = ephemeral.toString('base64')
-    let key = this.#keys.get(name)
-    if (!key) {
-      key = agree(this.#privateKey, createPublicKey({ key: ephemeral, type: 'spki', format: 'der' }))
-      if (this.#keys.size >= MAX_KEYS) this.#keys.clear()
-      this.#keys.set(name, key)
-    }
-    return key
-  }
-}
-
-function agree(privateKey: KeyObject, publicKey: KeyObject): Buffer {
-  const secret = diffieHellman({ privateKey, publicKey })
-  return Buffer.from(hkdfSync('sha256', secret, Buffer.alloc(0), INFO, 32))
 }

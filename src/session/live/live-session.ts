@@ -1,12 +1,10 @@
-import type { App, AppRequest, HeaderPairs } from '../../app/app.ts'
+import type { App, AppRequest } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { Stop } from '../../stop.ts'
 import { type Cursor, parseEventId } from '../../store/event-id.ts'
 import type { EventLog, SessionState } from '../../store/port.ts'
-import type { StreamRef } from '../cluster/letters.ts'
-import type { WakeUp } from '../cluster/wake-ups.ts'
 import { type Answer, refuse, relayWhole, streamHeaders, withCors } from '../protocol/answer.ts'
 import {
   isNotification,
@@ -17,15 +15,16 @@ import {
   toMessages,
 } from '../protocol/json-rpc.ts'
 import { primes } from '../protocol/priming.ts'
-import type { RemoteTail } from '../streams/remote-subscriber.ts'
+import type { NewTail } from '../streams/new-tail.ts'
 import { SessionLog } from '../streams/session-log.ts'
-import type { Tail } from '../streams/tail.ts'
+import { STANDALONE } from '../streams/stream.ts'
 import { Calls } from './calls.ts'
+import type { Handling, OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import { RequestIds } from './request-ids.ts'
 import { changesState, stateAfter } from './session-state.ts'
 import { openTap } from './standalone-stream.ts'
-import { Audience, STANDALONE } from './subscribers.ts'
+import { Subscribers } from './subscribers.ts'
 
 // Appends under way before the app is held back.
 const MAX_PENDING = 256
@@ -44,7 +43,7 @@ export interface LiveSessionOptions {
   /** Stores a new state; false: this node does not own the session any more. */
   readonly saveState: (state: SessionState) => Promise<boolean>
   /** A client's stream in this process. */
-  readonly newTail: (sessionId: string, stream: StreamRef, onClose: () => void) => Tail
+  readonly newTail: NewTail
   /** The last standalone position delivered to the client anywhere, as far as the store knows. */
   readonly readDelivered: () => Promise<number>
   readonly onUse: () => void
@@ -55,29 +54,6 @@ export interface LiveSessionOptions {
   readonly onQuiet: () => void
 }
 
-/** Who listens, at which other node, and how to tell that node. */
-export interface RemoteListener {
-  readonly nodeId: string
-  readonly call: string
-  readonly send: (wakeUp: WakeUp) => void
-  /** Told when it begins to follow a stream, and when that is over. */
-  readonly onFollow: (tail: RemoteTail) => void
-  readonly onLeft: (tail: RemoteTail) => void
-}
-
-export interface Handling {
-  /** Where the answer goes in the log, if it is a stream. */
-  readonly streamId: string
-  /** The request came from another node. */
-  readonly remote?: RemoteListener
-  /** It may have been made before, at an owner that is gone now. */
-  readonly again?: boolean
-}
-
-export type OwnerAnswer =
-  | Answer
-  | { readonly status: number; readonly headers: HeaderPairs; readonly stream: StreamRef }
-
 /** One session running in this process: its calls, its standalone stream, and the clients that listen here. */
 export class LiveSession {
   readonly #options: LiveSessionOptions
@@ -86,7 +62,7 @@ export class LiveSession {
   readonly #calls: Calls
   readonly #stop = new Stop()
   #state: SessionState
-  readonly audience: Audience
+  readonly audience: Subscribers
   /** Monotonic ms. */
   lastUsed = monotonicNow()
   #requests = 0
@@ -108,7 +84,7 @@ export class LiveSession {
       logger,
       onLost,
     })
-    this.audience = new Audience({
+    this.audience = new Subscribers({
       sessionId,
       store: log,
       log: this.#log,

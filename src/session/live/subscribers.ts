@@ -1,20 +1,18 @@
 import type { HeaderPairs } from '../../app/app.ts'
 import { delay } from '../../clock.ts'
 import type { EventLog } from '../../store/port.ts'
-import type { StreamRef } from '../cluster/letters.ts'
-import { RemoteTail } from '../streams/remote-subscriber.ts'
+import type { NewTail } from '../streams/new-tail.ts'
+import { type RemoteSide, RemoteSubscriber } from '../streams/remote-subscriber.ts'
 import type { SessionLog } from '../streams/session-log.ts'
-import type { Listener } from '../streams/subscriber.ts'
+import { STANDALONE, type StreamRef } from '../streams/stream.ts'
+import type { Subscriber } from '../streams/subscriber.ts'
 import type { Tail } from '../streams/tail.ts'
-import type { Handling, OwnerAnswer, RemoteListener } from './live-session.ts'
-
-/** The stream of the standalone GET, by the name that the SDK gives it in every session. */
-export const STANDALONE = '_GET_stream'
+import type { Handling, OwnerAnswer } from './handling.ts'
 
 // Milliseconds that another node has to say how far its client has got.
 const HAND_BACK = 500
 
-export interface AudienceOptions {
+export interface SubscribersOptions {
   readonly sessionId: string
   readonly store: EventLog
   readonly log: SessionLog
@@ -22,22 +20,19 @@ export interface AudienceOptions {
   readonly delivered: number
   /** The same, anywhere, as far as the store knows. */
   readonly readDelivered: () => Promise<number>
-  /** A client's stream in this process. */
-  readonly newTail: (sessionId: string, stream: StreamRef, onClose: () => void) => Tail
+  readonly newTail: NewTail
   /** Will anybody still write to that stream? */
   readonly isWritten: (streamId: string) => boolean
   readonly onLeft: () => void
 }
 
-/** Who listens to a live session: clients of this process, and nodes that serve clients of theirs. */
-export class Audience {
-  readonly #options: AudienceOptions
+/** Who follows the streams of a live session: clients of this process, and nodes that serve clients of theirs. */
+export class Subscribers {
+  readonly #options: SubscribersOptions
   #delivered: number
   #over = false
-  /** Tails at other nodes that have been told to end, by their calls. */
-  readonly #leaving = new Map<string, () => void>()
 
-  constructor(options: AudienceOptions) {
+  constructor(options: SubscribersOptions) {
     this.#options = options
     this.#delivered = options.delivered
   }
@@ -64,12 +59,11 @@ export class Audience {
    * ever delivered to it. Whoever served it until now ends first, here and at other nodes, and says how far it got.
    */
   async standalone(): Promise<Pick<StreamRef, 'streamId' | 'after' | 'epoch'>> {
-    const { sessionId, store, readDelivered } = this.#options
-    const remote = this.#remoteTails().filter(({ streamId }) => streamId === STANDALONE)
-    const left = remote.map(({ call }) => new Promise<void>((resolve) => this.#leaving.set(call, resolve)))
+    const { sessionId, store, log, readDelivered } = this.#options
+    const remote = log.listeners(STANDALONE).filter((each) => each instanceof RemoteSubscriber)
     this.end(STANDALONE)
+    const left = remote.map((each) => each.left.then((delivered) => this.#raise(delivered)))
     if (left.length > 0) await Promise.race([Promise.all(left), delay(HAND_BACK)])
-    for (const { call } of remote) this.#leaving.delete(call)
     this.#raise(await readDelivered())
     const page = await store.read({ sessionId, streamId: STANDALONE, after: this.#delivered, limit: 1 })
     return { streamId: STANDALONE, after: this.#delivered, epoch: page.epoch }
@@ -77,66 +71,53 @@ export class Audience {
 
   /** Ends the responses of a stream: the newest connection wins, for the older may be half open, and its client gone. */
   end(streamId: string): void {
-    for (const listener of this.#options.log.listeners(streamId)) listener.close()
+    for (const subscriber of this.#options.log.listeners(streamId)) subscriber.close()
   }
 
-  /** A node that serves a stream of this session to a client, and whose former owner is gone. */
-  follow(streamId: string, remote: RemoteListener): void {
-    this.#attachRemote(streamId, remote)
-    // What was stored between that node's last look and this moment was told to nobody: it looks once more.
-    const over = this.#options.isWritten(streamId) ? {} : { over: 'finite' as const }
-    remote.send({ tail: remote.call, ...over })
+  /** A node that serves a stream of this session to a client, and whose former owner is gone. True: nobody writes to it. */
+  follow(streamId: string, remote: RemoteSide): boolean {
+    const finite = !this.#options.isWritten(streamId)
+    const subscriber = this.#attachRemote(streamId, remote)
+    if (finite) subscriber.endAfterStored()
+    return finite
   }
 
   /** The same for a client of this process, whose stream was served from elsewhere until now. */
   adopt(tail: Tail): void {
     tail.onClose = () => this.#closed(tail)
     this.#options.log.attach(tail)
-    tail.finite = !this.#options.isWritten(tail.streamId)
-  }
-
-  /** The client of a tail at another node has gone, after `delivered`. */
-  unfollowed(call: string, streamId: string, delivered: number): void {
-    if (streamId === STANDALONE) this.#raise(delivered)
-    this.#remoteTails()
-      .find((tail) => tail.call === call)
-      ?.drop()
-    this.#leaving.get(call)?.()
+    if (this.#options.isWritten(tail.streamId)) tail.goOn()
+    else tail.endAfterStored()
   }
 
   keepAlive(): void {
-    for (const listener of this.#options.log.allListeners()) listener.keepAlive()
+    for (const subscriber of this.#options.log.allListeners()) subscriber.keepAlive()
   }
 
   /** Ends the responses of the clients of this process; they resume elsewhere, after `retry` ms. */
   cutClients(retry: number): void {
-    for (const listener of this.#options.log.allListeners()) if (!listener.remote) listener.cut(retry)
+    for (const subscriber of this.#options.log.allListeners()) if (!subscriber.remote) subscriber.cut(retry)
   }
 
   /** The session leaves this node in good order: those who listen elsewhere follow it, the others come again. */
   moveAway(retry: number): void {
-    for (const listener of this.#options.log.allListeners()) listener.moved(retry)
+    for (const subscriber of this.#options.log.allListeners()) subscriber.moved(retry)
   }
 
   close(): void {
     this.#over = true
-    for (const listener of this.#options.log.allListeners()) listener.close()
+    for (const subscriber of this.#options.log.allListeners()) subscriber.close()
   }
 
-  #attachRemote(streamId: string, { nodeId, call, send, onFollow, onLeft }: RemoteListener): void {
-    for (const former of this.#remoteTails()) if (former.call === call) former.drop()
-    const onClose = (closed: RemoteTail) => {
-      onLeft(closed)
-      this.#left(closed)
-    }
-    const tail = new RemoteTail({ streamId, call, nodeId, send, onClose })
-    this.#options.log.attach(tail)
-    // Nobody would end it any more: a call may come back from the app after its session has left this node.
-    if (!this.#over) onFollow(tail)
-  }
-
-  #remoteTails(): readonly RemoteTail[] {
-    return this.#options.log.allListeners().filter((listener) => listener instanceof RemoteTail)
+  #attachRemote(streamId: string, remote: RemoteSide): RemoteSubscriber {
+    const subscriber = remote.subscribe(streamId, (over) => {
+      if (streamId === STANDALONE) void over.left.then((delivered) => this.#raise(delivered))
+      this.#left(over)
+    })
+    this.#options.log.attach(subscriber)
+    // A call may come back from the app after its session has left this node: nobody would end its stream any more.
+    if (this.#over) subscriber.moved()
+    return subscriber
   }
 
   #closed(tail: Tail): void {
@@ -144,8 +125,8 @@ export class Audience {
     this.#left(tail)
   }
 
-  #left(listener: Listener): void {
-    this.#options.log.detach(listener)
+  #left(subscriber: Subscriber): void {
+    this.#options.log.detach(subscriber)
     this.#options.onLeft()
   }
 

@@ -69,19 +69,26 @@ export class Housekeeping {
   #flush(): void {
     this.#touchTimer = undefined
     if (this.#touches.size === 0) return
-    const { sessions, settings } = this.#options
+    const { settings } = this.#options
     const touches: SessionTouch[] = [...this.#touches].map(([id, delivered]) => ({
       id,
       ttl: settings.ttl,
       delivered,
     }))
     this.#touches.clear()
-    this.#flushing = sessions.touch(touches).catch((error: unknown) => {
+    this.#flushing = this.#touch(touches)
+  }
+
+  async #touch(touches: readonly SessionTouch[]): Promise<void> {
+    const { sessions, settings } = this.#options
+    try {
+      await sessions.touch(touches)
+    } catch (error) {
       settings.logger.error(
         { operation: 'touch', error: errorText(error) },
         'sessions could not be kept alive',
       )
-    })
+    }
   }
 
   #check(): void {

@@ -11,8 +11,10 @@ export interface Identity {
 }
 
 export interface NodeEvents {
-  /** Registered, under a new id: letters to it can come from now on. */
-  readonly onJoined: (identity: Identity) => Promise<void>
+  /** Before it is registered under a new id: what is said to that id must be heard from then on. */
+  readonly onJoining: (identity: Identity) => Promise<void>
+  /** What this node says of itself to the others. */
+  readonly profile: string
   /** The lease was over: sessions held until now must be claimed again, or stopped. */
   readonly onLapsed: () => Promise<void>
 }
@@ -118,13 +120,15 @@ export class Node {
     const { privateKey, publicKey } = generateKeyPairSync('x25519')
     const exported = publicKey.export({ type: 'spki', format: 'der' }).toString('base64url')
     const identity = { id: randomBytes(9).toString('base64url'), privateKey, publicKey: exported }
+    // Nobody learns of an id that is deaf: should either fail, the next try has another.
+    await this.#events.onJoining(identity)
     const started = monotonicNow()
-    await this.#nodes.register({ id: identity.id, publicKey: identity.publicKey }, this.#lease)
+    const { id, publicKey: key } = identity
+    await this.#nodes.register({ id, publicKey: key, profile: this.#events.profile }, this.#lease)
     this.noteAnswer(started)
     this.#identity = identity
     this.#trustedUntil = started + this.#lease
     this.#schedule()
-    await this.#events.onJoined(identity)
     return identity
   }
 

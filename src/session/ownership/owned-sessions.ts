@@ -4,11 +4,10 @@ import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog, SessionRecord } from '../../store/port.ts'
 import type { Store } from '../../store/store.ts'
-import type { StreamRef } from '../cluster/letters.ts'
 import { LiveSession } from '../live/live-session.ts'
 import type { LocalApp } from '../live/local-app.ts'
 import { type Answer, unavailable } from '../protocol/answer.ts'
-import type { Tail } from '../streams/tail.ts'
+import type { NewTail } from '../streams/new-tail.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Node } from './membership.ts'
 import { openLocal, Refused, restore, settleLostCalls } from './rehydrate.ts'
@@ -16,13 +15,13 @@ import { openLocal, Refused, restore, settleLostCalls } from './rehydrate.ts'
 /** Where sessions, nodes and letters are kept: the store, or in sticky mode this process. */
 export type Directory = Pick<Store, 'sessions' | 'nodes' | 'bus'>
 
-export interface HolderOptions {
+export interface OwnedSessionsOptions {
   readonly app: App
   readonly log: EventLog
   readonly directory: Directory
   readonly settings: Settings
   readonly node: Node
-  readonly newTail: (sessionId: string, stream: StreamRef, onClose: () => void) => Tail
+  readonly newTail: NewTail
   readonly onUse: (live: LiveSession) => void
 }
 
@@ -42,13 +41,13 @@ const MISSING = { missing: true } as const
 const MAX_CLAIMS = 5
 
 /** The sessions that this node owns: claimed, rehydrated, given up. What happens when is in `lifecycle.ts`. */
-export class Holder {
-  readonly #options: HolderOptions
+export class OwnedSessions {
+  readonly #options: OwnedSessionsOptions
   readonly #lifecycle = new Lifecycle()
   readonly live = new Map<string, LiveSession>()
   draining = false
 
-  constructor(options: HolderOptions) {
+  constructor(options: OwnedSessionsOptions) {
     this.#options = options
   }
 

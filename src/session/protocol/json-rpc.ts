@@ -51,3 +51,14 @@ export function errorResponse(
 ): string {
   return JSON.stringify({ jsonrpc: '2.0', id, error: { code, message, ...(data && { data }) } })
 }
+
+/** Undefined where it is not JSON: the app will say so. */
+export function parseJson(text: Uint8Array | string): unknown {
+  try {
+    return JSON.parse(
+      typeof text === 'string' ? text : Buffer.from(text.buffer, text.byteOffset, text.byteLength).toString(),
+    )
+  } catch {
+    return undefined
+  }
+}

@@ -3,8 +3,8 @@ import type { Logger } from '../../logger.ts'
 import type { EventKind, EventLog, NewEvent } from '../../store/port.ts'
 import { errorResponse, isResponse, parseMessage } from '../protocol/json-rpc.ts'
 import { Backlog } from './backlog.ts'
-import type { Listener } from './subscriber.ts'
-import { isLast, type Update } from './tail.ts'
+import { isLast, type Update } from './stream.ts'
+import type { Subscriber } from './subscriber.ts'
 
 // Milliseconds that the record of a call waits for the first message.
 const OPEN_DELAY = 2
@@ -30,7 +30,7 @@ export interface SessionLogOptions {
  */
 export class SessionLog {
   readonly #options: SessionLogOptions
-  readonly #listeners = new Map<string, Set<Listener>>()
+  readonly #listeners = new Map<string, Set<Subscriber>>()
   /** The last position written in each stream that is being written. */
   readonly #last = new Map<string, number>()
   readonly #held = new Map<string, { readonly event: NewEvent; readonly timer: NodeJS.Timeout }>()
@@ -104,22 +104,22 @@ export class SessionLog {
     await Promise.all([...this.#held.keys()].map((streamId) => this.#release(streamId)))
   }
 
-  attach(listener: Listener): void {
+  attach(listener: Subscriber): void {
     const listeners = this.#listeners.get(listener.streamId) ?? new Set()
     this.#listeners.set(listener.streamId, listeners.add(listener))
   }
 
-  detach(listener: Listener): void {
+  detach(listener: Subscriber): void {
     const listeners = this.#listeners.get(listener.streamId)
     listeners?.delete(listener)
     if (listeners?.size === 0) this.#listeners.delete(listener.streamId)
   }
 
-  listeners(streamId: string): readonly Listener[] {
+  listeners(streamId: string): readonly Subscriber[] {
     return [...(this.#listeners.get(streamId) ?? [])]
   }
 
-  allListeners(): readonly Listener[] {
+  allListeners(): readonly Subscriber[] {
     return [...this.#listeners.values()].flatMap((listeners) => [...listeners])
   }
 
@@ -127,7 +127,11 @@ export class SessionLog {
   async cut(streamId: string, retry: number | undefined): Promise<void> {
     await this.#release(streamId)
     await this.#latest.catch(() => {})
-    for (const listener of this.listeners(streamId)) listener.cut(retry)
+    const at = this.#last.get(streamId)
+    for (const listener of this.listeners(streamId)) {
+      if (at === undefined) listener.cut(retry)
+      else listener.cutAfter(at, retry)
+    }
   }
 
   get followed(): boolean {

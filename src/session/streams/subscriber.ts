@@ -1,7 +1,7 @@
-import type { Update } from './tail.ts'
+import type { Update } from './stream.ts'
 
 /** Whoever follows a stream of a live session: a client's response in this process, or one at another node. */
-export interface Listener {
+export interface Subscriber {
   readonly streamId: string
   /** At another node, which has the log and nothing else to go by. */
   readonly remote: boolean
@@ -11,6 +11,8 @@ export interface Listener {
   keepAlive(): void
   /** Ends the client's response but not the stream: it will resume, after `retry` ms if that is given. */
   cut(retry?: number): void
+  /** The same, when it has everything up to position `at`. */
+  cutAfter(at: number, retry?: number): void
   /** Ends the client's response. */
   close(): void
   /** The session leaves this node: whoever can follows it to the next one, the others are cut. */

@@ -4,36 +4,13 @@ import { gapFrame, KEEP_ALIVE_FRAME, messageFrame, primingFrame, retryFrame, typ
 import { formatEventId } from '../../store/event-id.ts'
 import type { EventLog, GapReason, StoredEvent } from '../../store/port.ts'
 import { replay } from '../../store/replay.ts'
-import type { Listener } from './subscriber.ts'
+import type { StreamRef, Update } from './stream.ts'
+import type { Subscriber } from './subscriber.ts'
+import { step, type TailEvent, type TailState } from './tail-states.ts'
 
-/** Events just stored in one stream; `before` is the stream's position before them, undefined when nobody knows. */
-export interface Update {
-  readonly streamId: string
-  readonly before: number | undefined
-  readonly events: readonly StoredEvent[]
-  readonly epoch: string
-}
-
-/** Does the stream end with these? */
-export function isLast({ events }: Update): boolean {
-  const last = events.at(-1)?.kind
-  return last === 'final' || last === 'end'
-}
-
-export interface TailOptions {
+export interface TailOptions extends StreamRef {
   readonly log: EventLog
   readonly sessionId: string
-  readonly streamId: string
-  /** The client has everything up to here. */
-  readonly after: number
-  /** The epoch `after` belongs to; undefined: whatever it is now. */
-  readonly epoch?: string | undefined
-  /** The stream begins now: nothing can be in the log that is not pushed. */
-  readonly fresh?: boolean
-  /** Close after what is stored now: nobody writes to the stream any more. */
-  readonly finite?: boolean
-  /** Send priming events. */
-  readonly priming: boolean
   readonly retryInterval?: number | undefined
   readonly onGap?: (reason: GapReason) => void
   readonly onDelivered?: (position: number) => void
@@ -49,16 +26,19 @@ const MAX_RETRIES = 30
 
 // Enough for what a quick tool sends before its client's response is open.
 const MAX_EARLY = 64
+/** Messages that could not be stored and wait for a slow client; it is sent away before there are more. */
+const MAX_UNSTORED = 1000
 
 /**
  * One client's event stream: follows one stream of the log from a cursor. What is pushed is written straight on when
  * nothing can be missing before it; in every other case (a slow client, a gap, a resume) the log is read, which is the
- * truth. A slow client costs a cursor, not memory.
+ * truth. A slow client costs a cursor, not memory. What happens when is in `tail-states.ts`.
  *
  * Order: events are written in position order because pushes come in position order, and because while the log is
- * being read pushes are not written but only noted, to be read again.
+ * being read pushes are not written but only noted, to be read again. One reader writes at a time: a client that was
+ * slow and is ready again gets a new one, and the one before finds that its turn is over.
  */
-export class Tail implements Listener {
+export class Tail implements Subscriber {
   readonly remote = false
   readonly #options: TailOptions
   #sink: Sink | undefined
@@ -68,22 +48,25 @@ export class Tail implements Listener {
   #epoch: string | undefined
   #early: Update[] = []
   #failures = 0
-  #state: 'waiting' | 'live' | 'reading' | 'closed' = 'waiting'
-  #behind: boolean
-  #blocked = false
-  #unstored: string[] = []
+  #state: TailState
+  /** Counts the readers: only the latest writes. */
+  #reader = 0
+  #unstored: { readonly frame: string; readonly last: boolean }[] = []
   #gapReported = false
   /** Frames on their way to the sink: those of one update go out in one write. */
   #out = ''
   #finite: boolean
+  /** The response ends when everything up to `at` is written. */
+  #cut: { readonly at: number; readonly retry: number | undefined } | undefined
 
   constructor(options: TailOptions) {
     this.#options = options
     this.onClose = options.onClose
     this.#seen = options.after
     this.#epoch = options.epoch
-    this.#behind = options.fresh !== true
     this.#finite = options.finite === true
+    this.#state = options.fresh === true ? 'fresh' : 'waiting'
+    if (options.opened) this.#early.push(options.opened)
   }
 
   get streamId(): string {
@@ -99,53 +82,29 @@ export class Tail implements Listener {
     return this.#state === 'closed'
   }
 
-  /** Comes before all that was pushed until now; only before `start`. */
-  begin(update: Update): void {
-    this.#early.unshift(update)
-  }
-
   /** The client's response is open: write to it from now on. */
   start(sink: Sink): void {
-    if (this.#state !== 'waiting') {
-      sink.end()
-      return
-    }
+    if (this.#sink || this.closed) return void sink.end()
     this.#sink = sink
-    sink.onDrain = () => {
-      this.#blocked = false
-      if (this.#behind) this.#read()
-    }
-    this.#state = 'live'
-    if (this.#behind) {
+    sink.onDrain = () => void this.#on('drained')
+    if (this.#state === 'waiting') {
       this.#prime()
       this.#flush()
       sink.flush()
     }
-    const early = this.#early
-    this.#early = []
-    if (this.#behind) {
-      this.#read()
-    } else {
-      for (const update of early) this.push(update)
-      this.#writeUnstored()
-    }
+    this.#on('started')
   }
 
   push(update: Update): void {
-    if (this.#state === 'closed') return
-    if (this.#state === 'waiting') {
+    if (this.#state === 'fresh') {
       if (this.#early.length < MAX_EARLY) this.#early.push(update)
-      else this.#behind = true
+      else this.#on('missed')
       return
     }
     this.#epoch ??= update.epoch
     const contiguous = update.before !== undefined && update.before <= this.#seen
-    if (this.#state === 'reading' || this.#blocked || !contiguous || update.epoch !== this.#epoch) {
-      this.nudge()
-      return
-    }
-    for (const event of update.events) this.#write(event, update.epoch)
-    this.#flush()
+    if (!contiguous || update.epoch !== this.#epoch) return void this.#on('missed')
+    if (this.#on('pushed')) this.#writeUpdate(update)
   }
 
   /** The stream is open, though its record could not be stored. */
@@ -155,22 +114,27 @@ export class Tail implements Listener {
 
   /** A message that could not be stored: it goes out without an id, so that nobody resumes after it by mistake. */
   pushUnstored(payload: string, last: boolean): void {
-    if (this.#state === 'closed') return
-    this.#unstored.push(messageFrame(payload))
-    if (last) this.#unstored.push('')
-    if (this.#state === 'live') this.#writeUnstored()
+    if (this.closed) return
+    if (this.#unstored.length >= MAX_UNSTORED) return void this.cut()
+    this.#unstored.push({ frame: messageFrame(payload), last })
+    if (this.#state === 'live') this.#rest()
   }
 
   /** Something may have been missed: look into the log. */
   nudge(): void {
-    this.#behind = true
-    if (this.#state === 'live' && !this.#blocked) this.#read()
+    this.#on('missed')
   }
 
-  /** From now on somebody writes to the stream (again), or nobody does any more. */
-  set finite(finite: boolean) {
-    this.#finite = finite
-    this.nudge()
+  /** Nobody writes to the stream any more: it ends after what is stored. */
+  endAfterStored(): void {
+    this.#finite = true
+    this.#on('missed')
+  }
+
+  /** Somebody writes to the stream (again). */
+  goOn(): void {
+    this.#finite = false
+    this.#on('missed')
   }
 
   /** A client of this process can only be told to come again. */
@@ -179,24 +143,57 @@ export class Tail implements Listener {
   }
 
   keepAlive(): void {
-    if (this.#state === 'waiting' || this.#state === 'closed' || this.#blocked) return
+    if (this.#state !== 'live' && this.#state !== 'reading' && this.#state !== 'stale') return
     this.#send(KEEP_ALIVE_FRAME)
     this.#flush()
   }
 
-  /** Ends the response but not the stream: the client will resume, after `retry` ms if that is given. */
+  /**
+   * Ends the response but not the stream: the client will resume, after `retry` ms if that is given. A response that is
+   * not open yet gets first what it takes to resume.
+   */
   cut(retry?: number): void {
-    if (retry !== undefined && this.#sink && this.#state !== 'closed') this.#send(retryFrame(retry))
+    if (!this.#sink) {
+      this.#cut ??= { at: 0, retry }
+      return
+    }
+    if (retry !== undefined && !this.closed) this.#send(retryFrame(retry))
     this.close()
   }
 
+  /** The same, when everything up to `at` is written; or all that the log has of it. Waits for the response to be open. */
+  cutAfter(at: number, retry?: number): void {
+    this.#cut = { at, retry }
+    if (this.#state !== 'live') return
+    if (this.#seen >= at) this.#rest()
+    else this.#on('missed')
+  }
+
   close(): void {
-    if (this.#state === 'closed') return
+    if (this.closed) return
     this.#state = 'closed'
     this.#early = []
+    this.#unstored = []
     this.#sink?.end(this.#out)
     this.#out = ''
     this.onClose()
+  }
+
+  /** Takes the step that the table names, and does it. True: what was pushed is to be written. */
+  #on(event: TailEvent): boolean {
+    const { next, action } = step(this.#state, event)
+    this.#state = next
+    if (action === 'read') void this.#read()
+    else if (action === 'begin') this.#begin()
+    else if (action === 'rest') this.#rest()
+    return action === 'write'
+  }
+
+  #begin(): void {
+    const early = this.#early
+    this.#early = []
+    for (const update of early) this.push(update)
+    if (this.#state === 'live') this.#rest()
   }
 
   #prime(): void {
@@ -208,57 +205,47 @@ export class Tail implements Listener {
 
   async #read(): Promise<void> {
     const { log, sessionId, streamId, onError } = this.#options
-    this.#state = 'reading'
+    this.#reader += 1
+    const reader = this.#reader
+    const isOurs = () => reader === this.#reader && (this.#state === 'reading' || this.#state === 'stale')
     try {
-      while (this.#behind && !this.#blocked && this.#isReading()) {
-        this.#behind = false
-        const cursor = { streamId, position: this.#seen, epoch: this.#epoch }
-        for await (const event of replay(log, sessionId, cursor, { onGap: (...gap) => this.#gap(...gap) })) {
-          if (!this.#isReading()) return
-          if (event.epoch !== this.#epoch) {
-            this.#epoch = event.epoch
-            this.#seen = 0
-          }
-          this.#write(event, event.epoch)
-          this.#flush()
-          if (this.#blocked) {
-            this.#behind = true
-            break
-          }
+      const cursor = { streamId, position: this.#seen, epoch: this.#epoch }
+      for await (const event of replay(log, sessionId, cursor, { onGap: (...gap) => this.#gap(...gap) })) {
+        if (!isOurs()) return
+        if (event.epoch !== this.#epoch) {
+          this.#epoch = event.epoch
+          this.#seen = 0
         }
-        this.#failures = 0
+        this.#write(event, event.epoch)
+        this.#flush()
+        if (!isOurs()) return
       }
+      if (!isOurs()) return
+      this.#failures = 0
+      this.#on('read')
     } catch (error) {
       onError?.(error)
-      if (this.#isReading()) this.#retryLater(error)
-      return
+      if (isOurs()) this.#retryLater(error, isOurs)
     }
-    if (!this.#isReading()) return
-    this.#state = 'live'
-    this.#writeUnstored()
-    if (this.#finite && !this.#behind) this.close()
   }
 
   /** The store is away: the client keeps its connection. Other errors stay: it keeps its cursor and comes again. */
-  #retryLater(error: unknown): void {
-    this.#behind = true
+  #retryLater(error: unknown, isOurs: () => boolean): void {
     this.#failures += 1
-    if (!isPersistError(error, 'STORE_UNAVAILABLE') || this.#failures > MAX_RETRIES) {
-      this.cut()
-      return
-    }
+    if (!isPersistError(error, 'STORE_UNAVAILABLE') || this.#failures > MAX_RETRIES) return void this.cut()
     // Still `reading`: what is pushed meanwhile is noted, to be read in its place.
     void delay(Math.min(50 * 2 ** this.#failures, RETRY_LIMIT)).then(() => {
-      if (this.#isReading()) void this.#read()
+      if (isOurs()) void this.#read()
     })
   }
 
-  #isReading(): boolean {
-    return this.#state === 'reading'
+  #writeUpdate(update: Update): void {
+    for (const event of update.events) this.#write(event, update.epoch)
+    this.#flush()
   }
 
   #write(event: StoredEvent, epoch: string): void {
-    if (event.position <= this.#seen || this.#state === 'closed') return
+    if (event.position <= this.#seen || this.closed) return
     const { sessionId, streamId, priming, retryInterval, onDelivered } = this.#options
     this.#seen = event.position
     const id = () => formatEventId(sessionId, { streamId, position: event.position, epoch })
@@ -281,12 +268,15 @@ export class Tail implements Listener {
     }
   }
 
-  #writeUnstored(): void {
-    for (const frame of this.#unstored.splice(0)) {
-      if (frame === '') this.close()
-      else this.#send(frame)
+  /** Everything that is known to be stored is written: what waited for that. */
+  #rest(): void {
+    for (const { frame, last } of this.#unstored.splice(0)) {
+      this.#send(frame)
+      if (last) return void this.close()
     }
     this.#flush()
+    if (this.#cut) return void this.cut(this.#cut.retry)
+    if (this.#finite && this.#state === 'live') this.close()
   }
 
   #send(frame: string): void {
@@ -294,9 +284,10 @@ export class Tail implements Listener {
   }
 
   #flush(): void {
-    if (this.#out === '' || this.#state === 'closed') return
-    if (!this.#sink!.write(this.#out)) this.#blocked = true
+    if (this.#out === '' || this.closed) return
+    const full = !this.#sink!.write(this.#out)
     this.#out = ''
+    if (full) this.#on('full')
   }
 
   #gap(reason: GapReason, after: number): void {

@@ -25,9 +25,11 @@ function parse(file: string, text: string): Migration {
   const sql = text.replaceAll('\r\n', '\n')
   const part = /^-- part: (events|sessions)$/m.exec(sql)?.[1] as Migration['part'] | undefined
   if (!part) throw new Error(`${file} does not say '-- part: events' or '-- part: sessions'`)
+  const compatible = /^-- compatible: (\d{4})$/m.exec(sql)?.[1] ?? null
   return {
     name: file.slice(0, -'.sql'.length),
     part,
+    compatible,
     sql,
     checksum: createHash('sha256').update(sql).digest('hex'),
   }

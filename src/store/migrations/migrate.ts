@@ -1,4 +1,5 @@
 import { PersistError } from '../../errors.ts'
+import type { StoreHealth } from '../port.ts'
 import { loadMigrations } from './files.ts'
 import type { AppliedMigration, Migration, MigrationTarget } from './target.ts'
 
@@ -13,6 +14,8 @@ export interface MigrateOptions {
 
 export interface MigrationPlan {
   readonly applied: readonly AppliedMigration[]
+  /** Of a later release, whose migrations say that this one can go on. */
+  readonly newer: readonly AppliedMigration[]
   /** In the order in which they will be applied, with their SQL: what a dry run shows. */
   readonly pending: readonly Migration[]
 }
@@ -27,7 +30,7 @@ export interface MigrationStatus {
 /**
  * What there is to do; changes nothing.
  *
- * @throws PersistError `SCHEMA_TOO_NEW` when the database knows a migration that this package does not,
+ * @throws PersistError `SCHEMA_TOO_NEW` when the database has a migration that this release neither knows nor can go on with,
  * `MIGRATION_CHANGED` when an applied one differs from its file.
  * @example
  * const { pending } = await planMigrations(target)
@@ -39,15 +42,18 @@ export async function planMigrations(
 ): Promise<MigrationPlan> {
   const applied = await target.applied()
   const known = new Map(migrations.map((migration) => [migration.name, migration]))
+  const newer = applied.filter(({ name }) => !known.has(name))
+  const latest = migrations.at(-1)?.name ?? ''
+  for (const { name, compatible } of newer) {
+    if (compatible !== null && latest >= compatible) continue
+    throw new PersistError(
+      'SCHEMA_TOO_NEW',
+      `The database has migration ${name}, which this release of mcp-persist does not know; upgrade the package.`,
+    )
+  }
   for (const { name, checksum } of applied) {
     const migration = known.get(name)
-    if (!migration) {
-      throw new PersistError(
-        'SCHEMA_TOO_NEW',
-        `The database has migration ${name}, which this release of mcp-persist does not know; upgrade the package.`,
-      )
-    }
-    if (migration.checksum !== checksum) {
+    if (migration && migration.checksum !== checksum) {
       throw new PersistError(
         'MIGRATION_CHANGED',
         `Migration ${name} was applied with other contents than its file has now; reinstall mcp-persist.`,
@@ -58,7 +64,16 @@ export async function planMigrations(
   const pending = migrations.filter(
     ({ name, part }) => !done.has(name) && !(eventsOnly && part === 'sessions'),
   )
-  return { applied, pending }
+  return { applied, newer, pending }
+}
+
+/** What `health()` says of the migrations. */
+export async function migrationHealth(
+  target: MigrationTarget,
+): Promise<NonNullable<StoreHealth['migrations']>> {
+  const names = (migrations: readonly { readonly name: string }[]) => migrations.map(({ name }) => name)
+  const { applied, newer, pending } = await planMigrations(target)
+  return { applied: names(applied), newer: names(newer), pending: names(pending) }
 }
 
 /** Applies what is pending, one transaction each; resolves with what this call, and no other process, applied. */

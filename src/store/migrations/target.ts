@@ -4,6 +4,11 @@ export interface Migration {
   readonly name: string
   /** `events`: needed by every user. `sessions`: session records, nodes and letters; left out by `eventsOnly`. */
   readonly part: 'events' | 'sessions'
+  /**
+   * The last migration (its number) that a release must know to go on beside this one; null: none goes on that does not
+   * know this one.
+   */
+  readonly compatible: string | null
   readonly sql: string
   /** SHA-256 of the text, hexadecimal. */
   readonly checksum: string
@@ -11,6 +16,8 @@ export interface Migration {
 
 export interface AppliedMigration {
   readonly name: string
+  /** As in {@link Migration}, kept in the database for releases that do not have the file. */
+  readonly compatible: string | null
   readonly checksum: string
   /** Milliseconds since the Unix epoch. */
   readonly appliedAt: number
@@ -18,7 +25,8 @@ export interface AppliedMigration {
 
 /**
  * What a database must be able to do to be migrated. It keeps a table `mcp_migrations (name PRIMARY KEY, checksum,
- * applied_at)`, which comes into being with the first `apply`.
+ * applied_at, compatible)`, which comes into being with the first `apply`. Release 0.1.0 made it without `compatible`:
+ * `apply` adds the column, and where it is missing all is null.
  */
 export interface MigrationTarget {
   /** The folder under `migrations/`. */

@@ -2,11 +2,12 @@ import { PersistError } from '../../errors.ts'
 import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
 import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
-import { sql } from './postgres-kysely.ts'
-import { channelName, type PostgresListener, wakePayload } from './postgres-listener.ts'
+import { channelName, MAX_PAYLOAD, type PostgresListener } from './postgres-listener.ts'
+import type { PostgresMessages } from './postgres-messages.ts'
 import { isAlive } from './postgres-nodes.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
-import { encodeText, packScalars, packTexts, unpacked } from './postgres-text.ts'
+import { sql } from './postgres-sql.ts'
+import { decodeText, encodeText, packScalars, packTexts, unpacked } from './postgres-text.ts'
 
 interface Letter {
   readonly nodeId: string
@@ -22,6 +23,8 @@ export interface PostgresBusOptions {
   readonly connections: PostgresConnections
   readonly schema: PostgresSchema
   readonly listener: PostgresListener
+  readonly messages: PostgresMessages
+  readonly maxWaiting: number
   readonly assertOpen: () => void
   readonly opened: () => Promise<void>
 }
@@ -37,8 +40,23 @@ export class PostgresBus implements Bus {
 
   constructor(options: PostgresBusOptions) {
     this.#options = options
-    this.#letters = new GroupCommit((batch) => this.#post(batch))
-    this.#texts = new GroupCommit((batch) => this.#publish(batch))
+    const { maxWaiting } = options
+    this.#letters = new GroupCommit((batch) => this.#post(batch), {
+      maxWaiting,
+      sizeOf: ({ body }) => body.byteLength,
+    })
+    this.#texts = new GroupCommit((batch) => this.#publish(batch), { maxWaiting })
+  }
+
+  async send(nodeId: string, message: Uint8Array): Promise<boolean> {
+    this.#options.assertOpen()
+    return this.#options.messages.send(nodeId, message)
+  }
+
+  async receive(nodeId: string, onMessage: (message: Uint8Array | undefined) => void) {
+    this.#options.assertOpen()
+    await this.#options.opened()
+    return this.#options.messages.receive(nodeId, onMessage)
   }
 
   async post(nodeId: string, letter: Uint8Array): Promise<boolean> {
@@ -53,7 +71,8 @@ export class PostgresBus implements Bus {
     const letters = schema.table('mcp_letters')
     // Who comes second waits, and finds what the first left behind. Were it to skip the locked rows, it could return
     // later letters before the first returns its earlier ones.
-    const rows = await schema.raw<{ letter_id: string; body: Buffer }>(sql`
+    const rows = await schema.rows<{ letter_id: string; body: Buffer }>(
+      sql`
       WITH first AS MATERIALIZED (
         SELECT letter_id FROM ${letters}
         WHERE node_id = ${encodeText(nodeId)} AND EXISTS (
@@ -63,7 +82,9 @@ export class PostgresBus implements Bus {
       )
       DELETE FROM ${letters} AS letter USING first
       WHERE letter.node_id = ${encodeText(nodeId)} AND letter.letter_id = first.letter_id
-      RETURNING letter.letter_id, letter.body`)
+      RETURNING letter.letter_id, letter.body`,
+      { urgent: true },
+    )
     return rows.sort((a, b) => Number(a.letter_id) - Number(b.letter_id)).map(({ body }) => body)
   }
 
@@ -75,11 +96,14 @@ export class PostgresBus implements Bus {
   async subscribe(channel: string, onWake: (text: string | undefined) => void): Promise<Subscription> {
     this.#options.assertOpen()
     await this.#options.opened()
-    return this.#options.listener.subscribe(channel, onWake)
+    return this.#options.listener.subscribe(channel, (payload = '') =>
+      onWake(payload === '' ? undefined : decodeText(payload.slice(1))),
+    )
   }
 
   async settled(): Promise<void> {
-    await Promise.all([this.#letters.settled(), this.#texts.settled()])
+    const { messages } = this.#options
+    await Promise.all([messages.settled(), this.#letters.settled(), this.#texts.settled()])
   }
 
   async #post(batch: readonly Letter[]): Promise<readonly Outcome<boolean>[]> {
@@ -92,7 +116,6 @@ export class PostgresBus implements Bus {
       return rank
     })
     const ids = [...nodes.keys()]
-    const { sql: alive } = isAlive('node').compile(schema.db)
     const text = `
 WITH box AS MATERIALIZED (
   SELECT asked.id, asked.channel, ${MAILBOX_LIMIT} - (
@@ -100,7 +123,7 @@ WITH box AS MATERIALIZED (
       SELECT FROM ${schema.quoted('mcp_letters')} WHERE node_id = asked.id LIMIT ${MAILBOX_LIMIT}
     ) AS letter) AS room
   FROM unnest(${unpacked(1)}, ${unpacked(2)}) AS asked (id, channel)
-  JOIN ${schema.quoted('mcp_nodes')} AS node USING (id) WHERE ${alive}
+  JOIN ${schema.quoted('mcp_nodes')} AS node USING (id) WHERE ${isAlive('node')}
 ), kept AS (
   INSERT INTO ${schema.quoted('mcp_letters')} (node_id, body)
   SELECT box.id, decode(letter.body, 'base64')
@@ -115,7 +138,7 @@ SELECT id, room, pg_notify(channel, '') FROM box`
       packScalars(ranks),
       packTexts(batch.map(({ body }) => asBuffer(body).toString('base64'))),
     ]
-    const rows = await connections.query<{ id: string; room: string }>({ text, values, name: 'mcp_post' })
+    const rows = await connections.query<{ id: string; room: string }>({ text, values }, { urgent: true })
     const rooms = new Map(rows.map(({ id, room }) => [id, Number(room)]))
     return batch.map(({ nodeId }, i) => {
       const room = rooms.get(encodeText(nodeId))
@@ -129,10 +152,17 @@ SELECT id, room, pg_notify(channel, '') FROM box`
     await opened()
     const channels = packTexts(batch.map(({ channel }) => channelName(schema.name, channel)))
     const payloads = packTexts(batch.map(({ text }) => wakePayload(text)))
-    const text = `SELECT pg_notify(channel, payload) FROM unnest(${unpacked(1)}, ${unpacked(2)}) AS wake (channel, payload)`
-    await connections.query({ text, values: [channels, payloads], name: 'mcp_publish' }, { repeatable: true })
+    const text = `SELECT pg_notify(channel, payload), set_config('synchronous_commit', 'off', true)
+FROM unnest(${unpacked(1)}, ${unpacked(2)}) AS wake (channel, payload)`
+    await connections.query({ text, values: [channels, payloads] }, { repeatable: true, urgent: true })
     return batch.map(() => ({ ok: undefined }))
   }
+}
+
+/** Of a text that is too long only the wake-up goes out. Empty: no text. */
+function wakePayload(text: string): string {
+  const payload = `=${encodeText(text)}`
+  return Buffer.byteLength(payload) < MAX_PAYLOAD ? payload : ''
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

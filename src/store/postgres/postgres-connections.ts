@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto'
 import { delay, monotonicNow, withTimeout } from '../../clock.ts'
 import { errorText, maskUrl, PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { PostgresPool, PostgresPoolClient, PostgresQuery } from './postgres-driver.ts'
 import { classify, isHopeless, timedOut, toPersistError } from './postgres-errors.ts'
+import { Lane } from './postgres-lane.ts'
 
 export interface ConnectionsOptions {
   readonly openPool: () => Promise<PostgresPool>
@@ -10,17 +12,32 @@ export interface ConnectionsOptions {
   readonly ownsPool: boolean
   readonly masked: string
   readonly timeout: number
+  /** How many connections the pool opens at the most. */
+  readonly maxConnections: number
   readonly maxWaiting: number
   readonly prepare: boolean | 'auto'
   readonly logger: Logger
 }
 
+export interface QueryOptions {
+  /** Running it twice does no harm, so it is run again when its connection broke. Default false. */
+  readonly repeatable?: boolean
+  /** It keeps sessions alive and is quickly done, so it waits behind nothing else. Default false. */
+  readonly urgent?: boolean
+}
+
 const MAX_CONFLICTS = 5
+/** Connections that only urgent statements get, where the pool has so many. */
+const RESERVED = 2
 
 /**
  * All statements but LISTEN go through here: each takes a connection for itself alone, so a pooler in transaction
  * mode may stand in between. While the server is away operations wait in line, each until its time is over, and knock
  * at the door together, a pool's worth of them: after 50, 100, 200 … 1,000 ms, each times 0.5 to 1.5 by jitter.
+ *
+ * Two thousand clients that resume at once read for longer than any time limit. Renewals, appends and messages must not
+ * stand in that line, or a node under load would lose its lease and burden others with its sessions: they have
+ * connections that nobody else gets.
  */
 export class PostgresConnections {
   /** Does the server process know itself under the number we were given? Undefined: no connection yet. */
@@ -29,8 +46,11 @@ export class PostgresConnections {
   readonly timeout: number
   readonly #options: ConnectionsOptions
   readonly #greeted = new WeakSet<object>()
+  readonly #ordinary: Lane
+  readonly #urgent: Lane
+  /** By the statement's text. There are as many as the store has statements. */
+  readonly #names = new Map<string, string>()
   #pool: Promise<PostgresPool> | undefined
-  #waiting = 0
   #failures = 0
   #knocking: Promise<void> | undefined
 
@@ -38,47 +58,53 @@ export class PostgresConnections {
     this.#options = options
     this.masked = options.masked
     this.timeout = options.timeout
-  }
-
-  /** Name the statement only where the server, and not a pooler, will remember it. */
-  get prepares(): boolean {
-    const { prepare } = this.#options
-    return prepare === 'auto' ? this.direct === true : prepare
+    this.#ordinary = new Lane(Math.max(1, options.maxConnections - RESERVED))
+    this.#urgent = new Lane(Math.max(1, options.maxConnections))
   }
 
   /**
-   * `repeatable`: running it twice does no harm, so it is run again when its connection broke. Statements that
-   * PostgreSQL rolled back for the sake of another transaction are always run again.
+   * Runs one statement. Statements that PostgreSQL rolled back for the sake of another transaction are always run again.
+   * Each is prepared under a name, but only where the server, and not a pooler, will remember it.
    */
-  async query<Row>(query: PostgresQuery, { repeatable = false } = {}): Promise<Row[]> {
-    const { text, values = [], name } = query
-    const statement = { text, values: values as unknown[], ...(name && this.prepares ? { name } : {}) }
-    return this.use(async (client) => (await client.query(statement)).rows as Row[], { repeatable })
+  async query<Row>({ text, values = [] }: PostgresQuery, options: QueryOptions = {}): Promise<Row[]> {
+    return this.use(async (client) => {
+      const { prepare } = this.#options
+      const prepared = prepare === 'auto' ? this.direct === true : prepare
+      const query = { text, values: values as unknown[], ...(prepared ? { name: this.#nameOf(text) } : {}) }
+      return (await client.query(query)).rows as Row[]
+    }, options)
   }
 
   /** Runs `work` on one connection, within the time limit. */
   async use<T>(
     work: (client: PostgresPoolClient) => Promise<T>,
-    { repeatable = false, timeout = this.timeout } = {},
+    { repeatable = false, urgent = false, timeout = this.timeout }: QueryOptions & { timeout?: number } = {},
   ): Promise<T> {
     const deadline = monotonicNow() + timeout
     const late = () => timedOut(this.masked, timeout)
-    for (let attempt = 1; ; attempt++) {
-      const client = await this.#acquire(deadline, late)
-      let failure: ReturnType<typeof classify>
-      try {
-        const result = await withTimeout(work(client), Math.max(1, deadline - monotonicNow()), late)
-        client.release()
-        return result
-      } catch (error) {
-        failure = error instanceof PersistError ? 'disconnected' : classify(error)
-        // A statement that is still running must not be met by the next user of the connection.
-        client.release(failure === 'disconnected')
-        const again =
-          failure === 'conflict' ? attempt < MAX_CONFLICTS : failure === 'disconnected' && repeatable
-        if (!again || monotonicNow() >= deadline) throw toPersistError(error, this.masked)
+    const lane = urgent ? this.#urgent : this.#ordinary
+    this.#assertRoom(lane)
+    await waitingIn(lane, lane.enter(timeout, late))
+    try {
+      for (let attempt = 1; ; attempt++) {
+        const client = await waitingIn(lane, this.#acquire(deadline, late))
+        let failure: ReturnType<typeof classify>
+        try {
+          const result = await withTimeout(work(client), Math.max(1, deadline - monotonicNow()), late)
+          client.release()
+          return result
+        } catch (error) {
+          failure = error instanceof PersistError ? 'disconnected' : classify(error)
+          // A statement that is still running must not be met by the next user of the connection.
+          client.release(failure === 'disconnected')
+          const again =
+            failure === 'conflict' ? attempt < MAX_CONFLICTS : failure === 'disconnected' && repeatable
+          if (!again || monotonicNow() >= deadline) throw toPersistError(error, this.masked)
+        }
+        if (failure === 'conflict') await delay(Math.random() * 10 * attempt)
       }
-      if (failure === 'conflict') await delay(Math.random() * 10 * attempt)
+    } finally {
+      lane.leave()
     }
   }
 
@@ -120,37 +146,34 @@ export class PostgresConnections {
     return this.#pool
   }
 
-  async #acquire(deadline: number, late: () => PersistError): Promise<PostgresPoolClient> {
+  #assertRoom(lane: Lane): void {
     const { maxWaiting } = this.#options
-    if (this.#waiting >= maxWaiting) {
-      throw new PersistError(
-        'OVERLOADED',
-        `${maxWaiting} operations are waiting for a connection to PostgreSQL, the most that may; it does not keep up.`,
-      )
-    }
-    this.#waiting += 1
+    if (lane.waiting < maxWaiting) return
+    throw new PersistError(
+      'OVERLOADED',
+      `${maxWaiting} operations are waiting for a connection to PostgreSQL, the most that may; it does not keep up.`,
+    )
+  }
+
+  async #acquire(deadline: number, late: () => PersistError): Promise<PostgresPoolClient> {
     let last: unknown
-    try {
-      for (;;) {
-        const left = deadline - monotonicNow()
-        if (left <= 0) throw last === undefined ? late() : toPersistError(last, this.masked)
-        if (this.#knocking) {
-          await within(this.#knocking, left)
-          continue
-        }
-        try {
-          const client = await this.#connect(left, late)
-          this.#failures = 0
-          return client
-        } catch (error) {
-          if (error instanceof PersistError || isHopeless(error)) throw toPersistError(error, this.masked)
-          if (classify(error) !== 'disconnected') throw toPersistError(error, this.masked)
-          last = error
-          this.#backOff()
-        }
+    for (;;) {
+      const left = deadline - monotonicNow()
+      if (left <= 0) throw last === undefined ? late() : toPersistError(last, this.masked)
+      if (this.#knocking) {
+        await within(this.#knocking, left)
+        continue
       }
-    } finally {
-      this.#waiting -= 1
+      try {
+        const client = await this.#connect(left, late)
+        this.#failures = 0
+        return client
+      } catch (error) {
+        if (error instanceof PersistError || isHopeless(error)) throw toPersistError(error, this.masked)
+        if (classify(error) !== 'disconnected') throw toPersistError(error, this.masked)
+        last = error
+        this.#backOff()
+      }
     }
   }
 
@@ -195,6 +218,19 @@ export class PostgresConnections {
     this.direct = (rows[0] as { direct: boolean }).direct
   }
 
+  /**
+   * By what it says, schema included: two stores with different schemas may share the connections of one pool, which
+   * know a name for one text only.
+   */
+  #nameOf(text: string): string {
+    let name = this.#names.get(text)
+    if (name === undefined) {
+      name = `mcp_${createHash('sha256').update(text).digest('hex').slice(0, 32)}`
+      this.#names.set(text, name)
+    }
+    return name
+  }
+
   #backOff(): void {
     if (this.#knocking) return
     const ms = Math.min(1000, 50 * 2 ** this.#failures) * (0.5 + Math.random())
@@ -206,6 +242,15 @@ export class PostgresConnections {
         resolve()
       }, ms)
     })
+  }
+}
+
+async function waitingIn<T>(lane: Lane, entering: Promise<T>): Promise<T> {
+  lane.waiting += 1
+  try {
+    return await entering
+  } finally {
+    lane.waiting -= 1
   }
 }
 

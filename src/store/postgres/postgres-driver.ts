@@ -1,10 +1,8 @@
 import { driverMissing } from '../shared/options.ts'
 
-/** One statement. With a `name` it is prepared once per connection. */
 export interface PostgresQuery {
   readonly text: string
   readonly values?: readonly unknown[]
-  readonly name?: string
 }
 
 /** The slice of pg's `Client` that the store uses. */
@@ -26,7 +24,7 @@ export interface PostgresPoolClient extends Pick<PostgresClient, 'processID' | '
 /** The slice of pg's `Pool` that the store uses: give it one of your own, and it will not be ended by the store. */
 export interface PostgresPool {
   /** What the pool connects with; the store's own listening connection takes it where no URL is given. */
-  readonly options?: object
+  readonly options?: { readonly max?: number; readonly password?: unknown }
   connect(): Promise<PostgresPoolClient>
   on(event: 'error', listener: (error: Error) => void): unknown
   off(event: 'error', listener: (error: Error) => void): unknown

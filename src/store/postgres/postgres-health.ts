@@ -1,6 +1,6 @@
 import type { StoreStats } from '../port.ts'
-import { sql } from './postgres-kysely.ts'
-import type { PostgresSchema } from './postgres-schema.ts'
+import type { PostgresSchema, TableName } from './postgres-schema.ts'
+import { sql } from './postgres-sql.ts'
 
 export interface ServerFacts {
   readonly version: string
@@ -16,7 +16,7 @@ export interface ServerFacts {
 
 export async function serverFacts(schema: PostgresSchema): Promise<ServerFacts> {
   const setting = (name: string) => sql`current_setting(${name})`
-  const [facts] = await schema.raw<ServerFacts>(
+  const [facts] = await schema.rows<ServerFacts>(
     sql`SELECT ${setting('server_version')} AS version, ${setting('server_version_num')}::int AS version_num,
       ${setting('server_encoding')} AS encoding, ${setting('fsync')} AS fsync,
       ${setting('synchronous_commit')} AS synchronous_commit, ${setting('full_page_writes')} AS full_page_writes,
@@ -61,13 +61,25 @@ export function warningsOf(facts: ServerFacts, wakeUpsArePooled: boolean): strin
   return warnings
 }
 
+const EVENT_TABLES: readonly TableName[] = ['mcp_logs', 'mcp_events']
+const SESSION_TABLES: readonly TableName[] = [
+  'mcp_sessions',
+  'mcp_open_streams',
+  'mcp_nodes',
+  'mcp_letters',
+  'mcp_parcels',
+  'mcp_tasks',
+  'mcp_task_queues',
+  'mcp_task_messages',
+]
+
 /** Beyond this many rows the planner's estimate stands for the count, which would take seconds. */
 const COUNTED = 100_000
 
 export async function stats(schema: PostgresSchema, eventsOnly: boolean): Promise<StoreStats> {
   const [events, bytes] = await Promise.all([countEvents(schema), tableBytes(schema, eventsOnly)])
   if (eventsOnly) return { sessions: 0, events, bytes, nodes: 0 }
-  const [row] = await schema.raw<{ sessions: string; nodes: string }>(
+  const [row] = await schema.rows<{ sessions: string; nodes: string }>(
     sql`SELECT (
         SELECT count(*) FROM ${schema.table('mcp_sessions')} AS record
         JOIN ${schema.table('mcp_logs')} AS log ON log.session_id = record.id AND log.epoch = record.epoch
@@ -82,8 +94,8 @@ export async function stats(schema: PostgresSchema, eventsOnly: boolean): Promis
 
 async function countEvents(schema: PostgresSchema): Promise<number> {
   const events = schema.table('mcp_events')
-  const [row] = await schema.raw<{ count: string; estimate: number }>(
-    sql`SELECT (SELECT count(*) FROM (SELECT 1 FROM ${events} LIMIT ${COUNTED}) AS counted) AS count,
+  const [row] = await schema.rows<{ count: string; estimate: number }>(
+    sql`SELECT (SELECT count(*) FROM (SELECT 1 FROM ${events} LIMIT ${COUNTED}::bigint) AS counted) AS count,
       (SELECT reltuples::float8 FROM pg_class WHERE oid = ${schema.quoted('mcp_events')}::regclass) AS estimate`,
     { repeatable: true },
   )
@@ -92,13 +104,9 @@ async function countEvents(schema: PostgresSchema): Promise<number> {
 }
 
 async function tableBytes(schema: PostgresSchema, eventsOnly: boolean): Promise<number> {
-  const tables = [
-    'mcp_logs',
-    'mcp_events',
-    ...(eventsOnly ? [] : ['mcp_sessions', 'mcp_nodes', 'mcp_letters', 'mcp_tasks']),
-  ]
-  const names = tables.map((table) => schema.quoted(table as 'mcp_logs'))
-  const [row] = await schema.raw<{ bytes: string }>(
+  const tables = eventsOnly ? EVENT_TABLES : [...EVENT_TABLES, ...SESSION_TABLES]
+  const names = tables.map((table) => schema.quoted(table))
+  const [row] = await schema.rows<{ bytes: string }>(
     sql`SELECT sum(pg_total_relation_size(name::regclass)) AS bytes FROM unnest(${`{${names.map((name) => JSON.stringify(name)).join(',')}}`}::text[]) AS name`,
     { repeatable: true },
   )

@@ -1,55 +1,56 @@
 import { createHash } from 'node:crypto'
-import { withTimeout } from '../../clock.ts'
 import { errorText, maskUrl, type PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { Subscription } from '../port.ts'
-import type { PostgresClient } from './postgres-driver.ts'
+import type { PostgresDriver } from './postgres-driver.ts'
 import { timedOut, toPersistError } from './postgres-errors.ts'
-import { decodeText, encodeText } from './postgres-text.ts'
+import { ListeningConnection } from './postgres-listening-connection.ts'
 
 export interface ListenerOptions {
-  readonly connect: () => Promise<PostgresClient>
+  /** The driver's client, and what it connects with. */
+  readonly load: () => Promise<{ Client: PostgresDriver['Client']; config: object }>
   readonly schema: string
   readonly masked: string
   readonly timeout: number
   readonly logger: Logger
   readonly keyOf: (nodeId: string) => string
-  /** Writes into the node's row whether its lock is held, as seen by another connection. */
-  readonly announce: (nodeId: string, held: boolean) => Promise<void>
+  /** Writes into the node's row whether its lock is held, as seen by another connection. False: its lease is over. */
+  readonly announce: (nodeId: string, held: boolean) => Promise<boolean>
 }
 
-type OnWake = (text: string | undefined) => void
+/** Hears the payloads of its channel; undefined: some may have been missed. */
+type OnPayload = (payload: string | undefined) => void
 
 /** Retries come after 10 ms, then ever later up to this: a node without its lock must be back within the grace. */
 const MAX_BACKOFF = 200
 /** A connection that was cut without a word is found out this often. */
 const HEARTBEAT = 5_000
 
+/** PostgreSQL takes payloads below this many bytes. */
+export const MAX_PAYLOAD = 8_000
+
 /** Channel names have 63 bytes at the most and are shared by the whole database: schema and channel are hashed. */
 export function channelName(schema: string, channel: string): string {
   return `mcp_${createHash('sha256').update(`${schema}\0${channel}`).digest('hex').slice(0, 40)}`
 }
 
-/** PostgreSQL takes payloads below 8,000 bytes; of a longer text only the wake-up goes out. Empty: no text. */
-export function wakePayload(text: string): string {
-  const payload = `=${encodeText(text)}`
-  return Buffer.byteLength(payload) < 8000 ? payload : ''
-}
-
 /**
  * The one connection that listens for all subscriptions of the store, and holds its nodes' locks. It is opened by the
  * first subscription; lost, it is opened again without end, and then everybody is told to look.
+ *
+ * There is one at the most: `#connection` while it is open, `#opening` while it is being opened, and whoever needs it
+ * goes through `#open`, the retry after a loss as well as a subscription that comes before the retry.
  */
 export class PostgresListener {
   /** Does a pooler answer where LISTEN needs a connection of its own? Undefined: nobody has subscribed yet. */
   pooled: boolean | undefined
   readonly #options: ListenerOptions
-  readonly #channels = new Map<string, Set<OnWake>>()
-  readonly #nodes = new Map<string, 'held' | 'free'>()
-  #client: PostgresClient | undefined
-  #opening: Promise<void> | undefined
-  /** One statement after the other: pg has no queue of its own to rely on. */
-  #last: Promise<unknown> = Promise.resolve()
+  readonly #channels = new Map<string, Set<OnPayload>>()
+  readonly #nodes = new Map<string, 'free' | 'taking' | 'held'>()
+  #connection: ListeningConnection | undefined
+  #opening: Promise<ListeningConnection> | undefined
+  /** Connections were lost since everybody was last told. */
+  #missed = false
   #retry: NodeJS.Timeout | undefined
   #heartbeat: NodeJS.Timeout | undefined
   #closed = false
@@ -58,23 +59,23 @@ export class PostgresListener {
     this.#options = options
   }
 
-  async subscribe(channel: string, onWake: OnWake): Promise<Subscription> {
+  async subscribe(channel: string, onPayload: OnPayload): Promise<Subscription> {
     const name = channelName(this.#options.schema, channel)
     const listeners = this.#channels.get(name) ?? new Set()
     // Each call is a subscription of its own, even with the same function.
-    const listener: OnWake = (text) => onWake(text)
+    const listener: OnPayload = (payload) => onPayload(payload)
     this.#channels.set(name, listeners)
     listeners.add(listener)
     const close = async () => {
       if (!listeners.delete(listener) || listeners.size > 0) return
       if (this.#channels.get(name) === listeners) this.#channels.delete(name)
-      if (this.#client) await this.#run(`UNLISTEN ${name}`).catch(() => {})
+      await this.#connection?.run(`UNLISTEN ${name}`).catch(() => {})
     }
     try {
-      await (this.#client ? this.#run(`LISTEN ${name}`) : this.#open())
+      await this.#listen(name)
     } catch (error) {
       await close()
-      throw error
+      throw toPersistError(error, this.#options.masked)
     }
     return { close }
   }
@@ -82,12 +83,12 @@ export class PostgresListener {
   /** Takes the lock of a node, here and after each reconnection. Without a subscription there is no lock. */
   async hold(nodeId: string): Promise<void> {
     this.#nodes.set(nodeId, 'free')
-    if (this.#client) await this.#lock(nodeId)
+    if (this.#connection) await this.#lock(nodeId, this.#connection)
   }
 
   letGo(nodeId: string): void {
-    this.#nodes.delete(nodeId)
-    if (this.#client) this.#run(`SELECT pg_advisory_unlock(${this.#options.keyOf(nodeId)})`).catch(() => {})
+    if (!this.#nodes.delete(nodeId)) return
+    this.#connection?.unlock(this.#options.keyOf(nodeId)).catch(() => {})
   }
 
   async close(): Promise<void> {
@@ -96,58 +97,73 @@ export class PostgresListener {
     clearTimeout(this.#retry)
     clearInterval(this.#heartbeat)
     await this.#opening?.catch(() => {})
-    const client = this.#client
-    this.#client = undefined
-    if (client) await withTimeout(client.end(), 1000, this.#late).catch(() => {})
+    const connection = this.#connection
+    this.#connection = undefined
+    await connection?.end()
   }
 
   readonly #late = (): PersistError => timedOut(this.#options.masked, this.#options.timeout)
 
-  #open(): Promise<void> {
+  async #listen(name: string): Promise<void> {
+    const connection = this.#connection
+    try {
+      // Opening listens on every channel there is, this one too.
+      await (connection ? connection.run(`LISTEN ${name}`) : this.#open())
+    } catch (error) {
+      if (connection === undefined || connection === this.#connection) throw error
+      await this.#open()
+    }
+  }
+
+  #open(): Promise<ListeningConnection> {
+    if (this.#connection) return Promise.resolve(this.#connection)
     this.#opening ??= this.#connect().finally(() => {
       this.#opening = undefined
     })
     return this.#opening
   }
 
-  async #connect(): Promise<void> {
-    const { connect, masked, timeout } = this.#options
-    const connecting = connect()
+  async #connect(): Promise<ListeningConnection> {
+    const { load, timeout } = this.#options
+    const connection = await ListeningConnection.open({
+      ...(await load()),
+      timeout,
+      late: this.#late,
+      onNotification: (channel, payload) => {
+        for (const onPayload of this.#channels.get(channel) ?? []) onPayload(payload)
+      },
+      onLost: (connection, error) => this.#lost(connection, error),
+    })
     try {
-      const client = await withTimeout(connecting, timeout, this.#late)
-      client.on('notification', ({ channel, payload = '' }) => {
-        const text = payload === '' ? undefined : decodeText(payload.slice(1))
-        for (const onWake of this.#channels.get(channel) ?? []) onWake(text)
-      })
-      client.on('error', (error) => this.#lost(client, error))
-      client.on('end', () => this.#lost(client))
-      const pid = Number(client.processID ?? 0)
-      const { rows } = await this.#run(`SELECT pg_backend_pid() = ${pid} AS direct`, client)
-      this.pooled = !(rows[0] as { direct: boolean }).direct
-      // Channels that come meanwhile are met by this loop; those that come later find the client.
-      for (const name of this.#channels.keys()) await this.#run(`LISTEN ${name}`, client)
+      const asked = `SELECT pg_backend_pid() = ${connection.processId} AS direct`
+      const [answer] = await connection.run<{ direct: boolean }>(asked)
+      this.pooled = !answer!.direct
+      // Channels that come meanwhile are met by this loop; those that come later find the connection.
+      for (const name of this.#channels.keys()) await connection.run(`LISTEN ${name}`)
       if (this.#closed) throw this.#late()
-      this.#client = client
     } catch (error) {
-      connecting.then(
-        (client) => this.#drop(client),
-        () => {},
-      )
-      throw toPersistError(error, masked)
+      connection.destroy()
+      throw error
     }
-    for (const nodeId of this.#nodes.keys()) await this.#lock(nodeId)
+    this.#connection = connection
+    clearTimeout(this.#retry)
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT)
     this.#heartbeat.unref()
+    if (this.#missed) this.#tellAll()
+    for (const nodeId of this.#nodes.keys()) await this.#lock(nodeId, connection)
+    return connection
   }
 
-  #drop(client: PostgresClient | undefined): void {
-    if (client === this.#client) this.#client = undefined
-    client?.end().catch(() => {})
+  #tellAll(): void {
+    this.#missed = false
+    this.#options.logger.info({ backend: 'postgres' }, 'listening for wake-ups again')
+    for (const listeners of this.#channels.values()) for (const onPayload of listeners) onPayload(undefined)
   }
 
-  #lost(client: PostgresClient, error?: Error): void {
-    if (client !== this.#client) return
-    this.#drop(client)
+  #lost(connection: ListeningConnection, error?: Error): void {
+    if (connection !== this.#connection) return
+    this.#connection = undefined
+    this.#missed = true
     clearInterval(this.#heartbeat)
     for (const nodeId of this.#nodes.keys()) this.#nodes.set(nodeId, 'free')
     if (this.#closed) return
@@ -157,61 +173,43 @@ export class PostgresListener {
   }
 
   #reopen(backoff: number): void {
+    const again = () => this.#reopen(Math.min(MAX_BACKOFF, backoff * 2))
     this.#retry = setTimeout(
-      async () => {
-        try {
-          await this.#open()
-          this.#options.logger.info({ backend: 'postgres' }, 'listening for wake-ups again')
-          for (const listeners of this.#channels.values()) for (const onWake of listeners) onWake(undefined)
-        } catch {
-          if (!this.#closed) this.#reopen(Math.min(MAX_BACKOFF, backoff * 2))
-        }
-      },
+      () => this.#open().catch(() => (this.#closed ? undefined : again())),
       backoff * (0.5 + Math.random() * 0.75),
     )
     this.#retry.unref()
   }
 
   async #beat(): Promise<void> {
-    const client = this.#client
-    if (!client) return
-    try {
-      await this.#run('SELECT 1')
-      for (const [nodeId, state] of this.#nodes) if (state === 'free') await this.#lock(nodeId)
-    } catch (error) {
-      this.#lost(client, error as Error)
-    }
+    const connection = this.#connection
+    if (!connection) return
+    // One that does not answer is destroyed for it, and so lost.
+    await connection.run('SELECT 1').catch(() => {})
+    for (const nodeId of this.#nodes.keys()) await this.#lock(nodeId, connection)
   }
 
-  async #lock(nodeId: string): Promise<void> {
+  async #lock(nodeId: string, connection: ListeningConnection): Promise<void> {
+    if (connection !== this.#connection || this.#nodes.get(nodeId) !== 'free') return
+    this.#nodes.set(nodeId, 'taking')
     const { keyOf, announce, logger } = this.#options
     try {
       // On a pooler's connection the lock would outlive us, or end before us.
-      const held = !this.pooled && (await this.#tryLock(keyOf(nodeId)))
-      if (!this.#nodes.has(nodeId)) return
-      await announce(nodeId, held)
-      this.#nodes.set(nodeId, held ? 'held' : 'free')
+      const held = !this.pooled && (await connection.lock(keyOf(nodeId)))
+      const registered = this.#nodes.has(nodeId) && (await announce(nodeId, held))
+      if (connection !== this.#connection) return
+      if (registered && this.#nodes.has(nodeId)) this.#nodes.set(nodeId, held ? 'held' : 'free')
+      else {
+        this.#nodes.delete(nodeId)
+        await connection.unlock(keyOf(nodeId))
+      }
     } catch (error) {
+      if (connection !== this.#connection) return
       // Its row may still name the lock: until that is put right the node could pass for dead.
-      logger.warn(
-        { backend: 'postgres', nodeId, error: errorText(error) },
-        'the lock of this node was not taken',
-      )
+      const facts = { backend: 'postgres', nodeId, error: errorText(error) }
+      logger.warn(facts, 'the lock of this node was not taken')
+      if (this.#nodes.has(nodeId)) this.#nodes.set(nodeId, 'free')
       setTimeout(() => this.#beat(), MAX_BACKOFF).unref()
     }
-  }
-
-  async #tryLock(key: string): Promise<boolean> {
-    const { rows } = await this.#run(`SELECT pg_try_advisory_lock(${key}) AS held`)
-    return (rows[0] as { held: boolean }).held
-  }
-
-  #run(text: string, client = this.#client): Promise<{ rows: unknown[] }> {
-    if (!client) return Promise.reject(this.#late())
-    const running = this.#last.then(() =>
-      withTimeout(client.query({ text }), this.#options.timeout, this.#late),
-    )
-    this.#last = running.catch(() => {})
-    return running
   }
 }

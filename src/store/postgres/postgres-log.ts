@@ -2,25 +2,36 @@ import { isPersistError, PersistError } from '../../errors.ts'
 import type { Append, Appended, EventLog, Page, StoredEvent } from '../port.ts'
 import { awayIn, GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import { fenced, gone } from '../shared/refusals.ts'
-import { appendMany, appendOne, KINDS, type Slot, type StoredSlot } from './postgres-append.ts'
+import {
+  type AppendTables,
+  appendMany,
+  appendOne,
+  KINDS,
+  type Slot,
+  type StoredSlot,
+} from './postgres-append.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { type ReadRow, readQuery } from './postgres-read.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
 import { decodeText, encodeText, packTexts, unpacked } from './postgres-text.ts'
+import { type Excess, trimQuery } from './postgres-trim.ts'
 
 export interface PostgresLogOptions {
   readonly connections: PostgresConnections
   readonly schema: PostgresSchema
+  readonly maxWaiting: number
   /** Throws once the store is closed. */
   readonly assertOpen: () => void
   /** Resolves when the schema is known to be there. */
   readonly opened: () => Promise<void>
+  /** Known when the store is open: does the schema have session records? */
+  readonly hasSessions: () => boolean
   /** Removes the records of sessions whose logs are over, before their logs are begun anew. */
   readonly forgetDead: (sessionIds: readonly string[]) => Promise<void>
 }
 
-/** Characters of payload in one statement, unless a single append has more. */
-const MAX_CHARACTERS = 4 * 2 ** 20
+/** Bytes of payload in one statement, about, unless a single append has more. */
+const MAX_BYTES = 4 * 2 ** 20
 /** An index entry cannot be longer than a third of a page. */
 const MAX_ID_BYTES = 1024
 
@@ -37,7 +48,11 @@ export class PostgresLog implements EventLog {
   constructor(options: PostgresLogOptions) {
     this.#options = options
     this.#names = { logs: options.schema.quoted('mcp_logs'), events: options.schema.quoted('mcp_events') }
-    this.#group = new GroupCommit((batch) => this.#flush(batch))
+    this.#group = new GroupCommit((batch) => this.#flush(batch), {
+      maxWaiting: options.maxWaiting,
+      maxBatchBytes: MAX_BYTES,
+      sizeOf,
+    })
   }
 
   async append(append: Append): Promise<Appended> {
@@ -53,24 +68,31 @@ export class PostgresLog implements EventLog {
       repeatable: true,
     })
     const state = rows.find(({ epoch }) => epoch !== null)
-    if (!state) return { events: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0 }
+    if (!state) {
+      const none = { events: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0 }
+      return { ...none, scanned: query.after }
+    }
     // PostgreSQL answers in order, but what a UNION says is a set.
     const found = rows.filter((row) => row !== state).sort((a, b) => Number(a.position) - Number(b.position))
+    const more = found.length > query.limit
+    const rowsOfPage = found.slice(0, query.limit)
     const events: StoredEvent[] = []
-    for (const { position, stream_id, kind, payload } of found.slice(0, query.limit)) {
+    for (const { position, stream_id, kind, payload } of rowsOfPage) {
       const text = decodeText(payload)
       const name = KINDS[kind]
       if (text === undefined || name === undefined) continue
       const streamId = query.streamId ?? decodeText(stream_id!) ?? stream_id!
       events.push({ position: Number(position), streamId, kind: name, payload: text })
     }
+    const last = Number(state.last)
     return {
       events,
-      more: found.length > query.limit,
+      more,
       epoch: state.epoch!,
       floor: Number(state.floor),
-      last: Number(state.last),
-      corrupt: Math.min(found.length, query.limit) - events.length,
+      last,
+      corrupt: rowsOfPage.length - events.length,
+      scanned: more ? Number(rowsOfPage.at(-1)?.position ?? query.after) : Math.max(last, query.after),
     }
   }
 
@@ -78,10 +100,17 @@ export class PostgresLog implements EventLog {
     const { assertOpen, opened, connections, forgetDead } = this.#options
     assertOpen()
     await opened()
+    const open = this.#tables.openStreams
     const text = `WITH gone AS (DELETE FROM ${this.#names.logs} WHERE session_id = $1 RETURNING log_id)
+${open === undefined ? '' : `, closed AS (DELETE FROM ${open} WHERE session_id = $1)`}
 DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.log_id`
     await connections.query({ text, values: [encodeText(sessionId)] }, { repeatable: true })
     await forgetDead([sessionId])
+  }
+
+  get #tables(): AppendTables {
+    const { schema, hasSessions } = this.#options
+    return { ...this.#names, openStreams: hasSessions() ? schema.quoted('mcp_open_streams') : undefined }
   }
 
   /** Resolves when every append so far has settled. */
@@ -130,12 +159,14 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
     outcomes: Map<Append, Outcome<Appended>>,
     missing: boolean,
   ): Promise<Slot[]> {
-    const [append, ...more] = slots.length === 1 ? slots[0]!.appends : []
-    const alone = append && more.length === 0 && append.events.length === 1 && append.limit === undefined
-    const query = alone && !missing ? appendOne(this.#names, append) : appendMany(this.#names, slots, missing)
-    const rows = await this.#options.connections.query<StoredSlot>(query)
+    const query =
+      slots.length === 1 && !missing
+        ? appendOne(this.#tables, slots[0]!)
+        : appendMany(this.#tables, slots, missing)
+    const rows = await this.#options.connections.query<StoredSlot>(query, { urgent: true })
     const stored = new Set<Slot>()
-    for (const { slot, base, epoch } of rows) {
+    const excess: Excess[] = []
+    for (const { slot, base, epoch, kept } of rows) {
       const found = slots[Number(slot) - 1]!
       stored.add(found)
       let position = Number(base)
@@ -143,8 +174,17 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
         const positions = append.events.map(() => ++position)
         outcomes.set(append, { ok: { positions, epoch } })
       }
+      const limit = found.appends.findLast(({ limit }) => limit !== undefined)?.limit
+      if (limit !== undefined && Number(kept) > limit * 1.1)
+        excess.push({ sessionId: found.sessionId, limit })
     }
+    if (excess.length > 0) await this.#trim(excess)
     return slots.filter((slot) => !stored.has(slot))
+  }
+
+  /** What is stored is stored: a log that could not be trimmed is still too long at the next append. */
+  async #trim(excess: readonly Excess[]): Promise<void> {
+    await this.#options.connections.query(trimQuery(this.#names, excess), { urgent: true }).catch(() => {})
   }
 
   /** Why were they not stored? The log is in another generation, or there is none. */
@@ -152,7 +192,7 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
     const text = `SELECT session_id, generation FROM ${this.#names.logs} WHERE session_id = ANY (${unpacked(1)}) AND expires_at > now()`
     const rows = await this.#options.connections.query<{ session_id: string; generation: string }>(
       { text, values: [packTexts(slots.map(({ sessionId }) => sessionId))] },
-      { repeatable: true },
+      { repeatable: true, urgent: true },
     )
     const current = new Map(rows.map((row) => [row.session_id, Number(row.generation)]))
     for (const { sessionId, generation, appends } of slots) {
@@ -165,29 +205,29 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
 }
 
 /**
- * The appends of one statement: each session in one generation only, and no more text than is good for both sides.
+ * The appends of one statement: each session in one generation only.
  * What is left for the next statement keeps its order, a session's appends behind each other.
  */
 function nextRound(appends: readonly Append[]): { slots: Slot[]; rest: Append[] } {
   const slots = new Map<string, Slot>()
   const postponed = new Set<string>()
   const rest: Append[] = []
-  let characters = 0
   for (const append of appends) {
-    const { sessionId, generation, events } = append
+    const { sessionId, generation } = append
     const slot = slots.get(sessionId)
-    const size = events.reduce((sum, { payload }) => sum + payload.length, 0)
-    const full = slots.size > 0 && characters + size > MAX_CHARACTERS
-    if (full || postponed.has(sessionId) || (slot && slot.generation !== generation)) {
+    if (postponed.has(sessionId) || (slot && slot.generation !== generation)) {
       postponed.add(sessionId)
       rest.push(append)
       continue
     }
-    characters += size
     if (slot) slot.appends.push(append)
     else slots.set(sessionId, { sessionId, generation, appends: [append] })
   }
   return { slots: [...slots.values()], rest }
+}
+
+function sizeOf({ events }: Append): number {
+  return events.reduce((sum, { payload }) => sum + payload.length, 0)
 }
 
 function check({ sessionId, events, ttl }: Append): void {

@@ -26,20 +26,23 @@ export class PostgresMigrations implements MigrationTarget {
       { repeatable: true },
     )
     if (!found?.found) return []
-    const rows = await this.#connections.query<{ name: string; checksum: string; applied_at: number }>(
+    // By way of JSON, because release 0.1.0 made the table without `compatible`.
+    const rows = await this.#connections.query<AppliedMigration>(
       {
-        text: `SELECT name, checksum, (extract(epoch from applied_at) * 1000)::float8 AS applied_at FROM ${table} ORDER BY name`,
+        text: `SELECT name, checksum, (extract(epoch from applied_at) * 1000)::float8 AS "appliedAt",
+          to_jsonb(m) ->> 'compatible' AS compatible FROM ${table} m ORDER BY name`,
       },
       { repeatable: true },
     )
-    return rows.map(({ name, checksum, applied_at }) => ({ name, checksum, appliedAt: Number(applied_at) }))
+    return rows.map((row) => ({ ...row, appliedAt: Number(row.appliedAt) }))
   }
 
   /** The names of those that are applied and of those that are not. */
-  async status(): Promise<{ applied: string[]; pending: string[] }> {
+  async status(): Promise<{ applied: string[]; newer: string[]; pending: string[] }> {
     const applied = (await this.applied()).map(({ name }) => name)
-    const pending = loadMigrations(this.dialect).map(({ name }) => name)
-    return { applied, pending: pending.filter((name) => !applied.includes(name)) }
+    const known = loadMigrations(this.dialect).map(({ name }) => name)
+    const pending = known.filter((name) => !applied.includes(name))
+    return { applied, newer: applied.filter((name) => !known.includes(name)), pending }
   }
 
   async apply(migration: Migration): Promise<boolean> {
@@ -50,7 +53,7 @@ export class PostgresMigrations implements MigrationTarget {
    * `IF NOT EXISTS` is no help against a race for schema and table themselves, hence the lock before the row. It is the
    * transaction's, and all settings are local to it, so that a pooler may stand in between.
    */
-  async #apply(client: PostgresPoolClient, { name, checksum, sql }: Migration): Promise<boolean> {
+  async #apply(client: PostgresPoolClient, { name, checksum, compatible, sql }: Migration): Promise<boolean> {
     const schema = quoteIdentifier(this.#schema)
     const run = (text: string, values: unknown[] = []) => client.query({ text, values })
     await run('BEGIN')
@@ -62,10 +65,11 @@ export class PostgresMigrations implements MigrationTarget {
       if (rows.length === 0) await run(`CREATE SCHEMA ${schema}`)
       await run(`SET LOCAL search_path TO ${schema}`)
       await run(`CREATE TABLE IF NOT EXISTS mcp_migrations (
-        name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`)
+        name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), compatible text)`)
+      await run('ALTER TABLE mcp_migrations ADD COLUMN IF NOT EXISTS compatible text')
       const inserted = await run(
-        'INSERT INTO mcp_migrations (name, checksum) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING name',
-        [name, checksum],
+        'INSERT INTO mcp_migrations (name, checksum, compatible) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING name',
+        [name, checksum, compatible],
       )
       // The simple protocol takes a whole file; `client.query(text)` without values would do the same.
       if (inserted.rows.length > 0) await client.query({ text: sql })

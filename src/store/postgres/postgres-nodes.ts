@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { NodeRecord, NodeTable } from '../port.ts'
-import { sql } from './postgres-kysely.ts'
 import type { PostgresListener } from './postgres-listener.ts'
 import { type PostgresSchema, span } from './postgres-schema.ts'
-import { encodeText } from './postgres-text.ts'
+import { raw, sql } from './postgres-sql.ts'
+import { decodeText, encodeText } from './postgres-text.ts'
 
 /**
  * How a dead node is told before its lease is over: while it lives, its listening connection holds an advisory lock,
@@ -21,16 +21,17 @@ import { encodeText } from './postgres-text.ts'
 export const LOCK_GRACE = 750
 
 /** SQL for "its lease runs, and its lock is not free"; a look takes the lock shared, for this one statement. */
-export function isAlive(node: string) {
-  const column = (name: string) => sql.ref(`${node}.${name}`)
-  return sql<boolean>`(${column('lease_until')} > clock_timestamp() AND (${column('lock_key')} IS NULL
-    OR NOT pg_try_advisory_xact_lock_shared(${column('lock_key')})))`
+export function isAlive(node: string): string {
+  return `(${node}.lease_until > clock_timestamp() AND (${node}.lock_key IS NULL
+    OR NOT pg_try_advisory_xact_lock_shared(${node}.lock_key)))`
 }
 
 export function lockKey(schema: string, nodeId: string): string {
   const hash = createHash('sha256').update(`mcp-persist\0${schema}\0${nodeId}`).digest()
   return hash.readBigInt64BE().toString()
 }
+
+const URGENT = { repeatable: true, urgent: true }
 
 export class PostgresNodes implements NodeTable {
   readonly #schema: PostgresSchema
@@ -43,52 +44,71 @@ export class PostgresNodes implements NodeTable {
     this.#opened = opened
   }
 
-  async register({ id, publicKey }: NodeRecord, lease: number): Promise<void> {
+  async register({ id, publicKey, profile }: NodeRecord, lease: number): Promise<void> {
     await this.#opened()
-    await this.#schema.raw(
+    await this.#schema.rows(
       sql`
       WITH dropped AS (DELETE FROM ${this.#schema.table('mcp_letters')} WHERE node_id = ${encodeText(id)})
-      INSERT INTO ${this.#schema.table('mcp_nodes')} (id, public_key, lease_until)
-      VALUES (${encodeText(id)}, ${encodeText(publicKey)}, clock_timestamp() + ${span(lease)})
-      ON CONFLICT (id) DO UPDATE
-      SET public_key = excluded.public_key, lease_until = excluded.lease_until, lock_key = NULL`,
-      { repeatable: true },
+      INSERT INTO ${this.#table} (id, public_key, profile, lease_until)
+      VALUES (${encodeText(id)}, ${encodeText(publicKey)}, ${encodeText(profile)}, clock_timestamp() + ${span(lease)})
+      ON CONFLICT (id) DO UPDATE SET public_key = excluded.public_key, profile = excluded.profile,
+        lease_until = excluded.lease_until, lock_key = NULL`,
+      URGENT,
     )
     await this.#listener.hold(id)
   }
 
   async renew(id: string, lease: number): Promise<boolean> {
     await this.#opened()
-    const rows = await this.#schema.run(
-      this.#schema.db
-        .updateTable('mcp_nodes')
-        .set({ lease_until: sql`clock_timestamp() + ${span(lease)}` })
-        .where('id', '=', encodeText(id))
-        .where(sql<boolean>`lease_until > clock_timestamp()`)
-        .returning('id'),
-      { repeatable: true },
+    const rows = await this.#schema.rows(
+      sql`
+      UPDATE ${this.#table} SET lease_until = clock_timestamp() + ${span(lease)}
+      WHERE id = ${encodeText(id)} AND lease_until > clock_timestamp() RETURNING id`,
+      URGENT,
     )
+    // An id that has lapsed never comes back.
+    if (rows.length === 0) this.#listener.letGo(id)
     return rows.length > 0
   }
 
   async unregister(id: string): Promise<void> {
     await this.#opened()
     this.#listener.letGo(id)
-    await this.#schema.run(this.#schema.db.deleteFrom('mcp_nodes').where('id', '=', encodeText(id)), {
-      repeatable: true,
-    })
+    await this.#schema.rows(sql`DELETE FROM ${this.#table} WHERE id = ${encodeText(id)}`, URGENT)
   }
 
   async get(id: string): Promise<NodeRecord | undefined> {
     await this.#opened()
-    const rows = await this.#schema.run<{ public_key: string }>(
-      this.#schema.db
-        .selectFrom('mcp_nodes as node')
-        .select('node.public_key')
-        .where('node.id', '=', encodeText(id))
-        .where(isAlive('node')),
-      { repeatable: true },
+    const [row] = await this.#schema.rows<{ public_key: string; profile: string }>(
+      sql`
+      SELECT public_key, profile FROM ${this.#table} AS node
+      WHERE id = ${encodeText(id)} AND ${raw(isAlive('node'))}`,
+      URGENT,
     )
-    return rows[0] && { id, publicKey: rows[0].public_key }
+    return row && { id, publicKey: decoded(row.public_key), profile: decoded(row.profile) }
   }
+
+  /** Writes down whether the lock of a node is held. False: its lease is over. */
+  async announce(id: string, held: boolean): Promise<boolean> {
+    const key = lockKey(this.#schema.name, id)
+    // Looked at from a connection of the pool: a listenUrl to another database would pass every node for dead.
+    const lock = held
+      ? sql`CASE WHEN pg_try_advisory_xact_lock_shared(${key}::bigint) THEN NULL ELSE ${key}::bigint END`
+      : sql`NULL`
+    const rows = await this.#schema.rows(
+      sql`
+      UPDATE ${this.#table} SET lock_key = ${lock}
+      WHERE id = ${encodeText(id)} AND lease_until > clock_timestamp() RETURNING id`,
+      URGENT,
+    )
+    return rows.length > 0
+  }
+
+  get #table() {
+    return this.#schema.table('mcp_nodes')
+  }
+}
+
+function decoded(text: string): string {
+  return decodeText(text) ?? text
 }

@@ -27,7 +27,6 @@ export function readQuery(
   const { sessionId, streamId, after, limit } = query
   const ofStream = streamId !== undefined
   return {
-    name: ofStream ? 'mcp_read_stream' : 'mcp_read',
     text: `
 WITH log AS MATERIALIZED (
   SELECT log_id, epoch, last, coalesce((

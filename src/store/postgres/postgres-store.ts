@@ -7,12 +7,12 @@ import { allPositive } from '../shared/options.ts'
 import { BackendStore } from '../store.ts'
 import { PostgresBus } from './postgres-bus.ts'
 import { PostgresConnections } from './postgres-connections.ts'
-import { loadDriver } from './postgres-driver.ts'
+import { loadDriver, type PostgresPool } from './postgres-driver.ts'
 import { notMigrated, toPersistError } from './postgres-errors.ts'
 import { serverFacts, stats, warningsOf } from './postgres-health.ts'
-import { sql } from './postgres-kysely.ts'
 import { PostgresListener } from './postgres-listener.ts'
 import { PostgresLog } from './postgres-log.ts'
+import { PostgresMessages } from './postgres-messages.ts'
 import { PostgresMigrations } from './postgres-migrations.ts'
 import { lockKey, PostgresNodes } from './postgres-nodes.ts'
 import { type PostgresEventStoreOptions, type PostgresTarget, resolveTarget } from './postgres-options.ts'
@@ -20,7 +20,6 @@ import { PostgresSchema } from './postgres-schema.ts'
 import { PostgresSessions } from './postgres-sessions.ts'
 import { sweep } from './postgres-sweep.ts'
 import { PostgresTasks } from './postgres-tasks.ts'
-import { encodeText } from './postgres-text.ts'
 import { PostgresTransfer } from './postgres-transfer.ts'
 
 export type { PostgresEventStoreOptions }
@@ -52,48 +51,53 @@ export class PostgresBackend implements Backend {
     this.#options = options
     this.#target = resolveTarget(options)
     const { url, schema, masked } = this.#target
+    const maxWaiting = options.maxWaiting ?? 10_000
     this.#connections = new PostgresConnections({
       openPool: async () => pool ?? new (await loadDriver()).Pool(poolConfig(url!, maxConnections, timeout)),
       ownsPool: pool === undefined,
       masked,
       timeout,
-      maxWaiting: options.maxWaiting ?? 10_000,
+      maxConnections: pool === undefined ? maxConnections : (pool.options?.max ?? POOL_SIZE),
+      maxWaiting,
       prepare: options.prepare ?? 'auto',
       logger,
     })
     this.#schema = new PostgresSchema(schema, this.#connections)
     this.migrations = new PostgresMigrations(this.#connections, schema)
     this.#listener = new PostgresListener({
-      connect: () => this.#connectListener(),
+      load: async () => ({
+        Client: (await loadDriver()).Client,
+        config: listenerConfig(options.listenUrl ?? url, pool),
+      }),
       schema,
       masked,
       timeout,
       logger,
       keyOf: (nodeId) => lockKey(schema, nodeId),
-      announce: (nodeId, held) => this.#announce(nodeId, held),
+      announce: (nodeId, held) => this.nodes.announce(nodeId, held),
     })
     const assertOpen = () => this.#assertOpen()
     const opened = () => this.#opened()
-    const openedWithSessions = async () => {
-      await this.ready()
+    const sessionsOpened = async () => {
+      await opened()
       if (this.#eventsOnly) throw notMigrated(masked)
+    }
+    const openedWithSessions = async () => {
+      assertOpen()
+      await sessionsOpened()
     }
     this.sessions = new PostgresSessions({ schema: this.#schema, opened: openedWithSessions })
     this.nodes = new PostgresNodes(this.#schema, this.#listener, openedWithSessions)
+    const parts = { connections: this.#connections, schema: this.#schema, maxWaiting }
     this.log = new PostgresLog({
-      connections: this.#connections,
-      schema: this.#schema,
+      ...parts,
       assertOpen,
       opened,
+      hasSessions: () => !this.#eventsOnly,
       forgetDead: async (ids) => (this.#eventsOnly ? undefined : this.sessions.forgetDead(ids)),
     })
-    this.bus = new PostgresBus({
-      connections: this.#connections,
-      schema: this.#schema,
-      listener: this.#listener,
-      assertOpen,
-      opened,
-    })
+    const messages = new PostgresMessages({ ...parts, listener: this.#listener, opened: sessionsOpened })
+    this.bus = new PostgresBus({ ...parts, listener: this.#listener, messages, assertOpen, opened })
     this.tasks = new PostgresTasks(this.#schema, openedWithSessions)
     this.transfer = new PostgresTransfer({
       connections: this.#connections,
@@ -114,7 +118,7 @@ export class PostgresBackend implements Backend {
   async ping(): Promise<number> {
     this.#assertOpen()
     const started = monotonicNow()
-    await this.#connections.query({ text: 'SELECT 1' }, { repeatable: true })
+    await this.#connections.query({ text: 'SELECT 1' }, { repeatable: true, urgent: true })
     return monotonicNow() - started
   }
 
@@ -122,7 +126,6 @@ export class PostgresBackend implements Backend {
     const { backend } = this
     try {
       const latencyMs = await this.ping()
-      await this.#schema.load()
       const facts = await serverFacts(this.#schema)
       const migrations = await this.migrations.status()
       const warnings = warningsOf(facts, this.#wakeUpsArePooled())
@@ -168,37 +171,10 @@ export class PostgresBackend implements Backend {
   }
 
   async #open(): Promise<void> {
-    await this.#schema.load()
     if (this.#options.autoMigrate) await applyMigrations(this.migrations)
     const { pending } = await planMigrations(this.migrations)
     if (pending.some(({ part }) => part === 'events')) throw notMigrated(this.#target.masked)
     this.#eventsOnly = pending.length > 0
-  }
-
-  async #connectListener() {
-    const { Client } = await loadDriver()
-    const url = this.#options.listenUrl ?? this.#target.url
-    const client = new Client(
-      url === undefined
-        ? { ...this.#options.pool?.options, ...LISTENER }
-        : { connectionString: url, ...LISTENER },
-    )
-    // Before it is connected nobody else listens for errors, and one would end the process.
-    client.on('error', () => {})
-    await client.connect()
-    return client
-  }
-
-  async #announce(nodeId: string, held: boolean): Promise<void> {
-    const key = lockKey(this.#target.schema, nodeId)
-    // Looked at from a connection of the pool: a listenUrl to another database would pass every node for dead.
-    const lock = held
-      ? sql`CASE WHEN pg_try_advisory_xact_lock_shared(${key}::bigint) THEN NULL ELSE ${key}::bigint END`
-      : sql`NULL`
-    await this.#schema.raw(
-      sql`UPDATE ${this.#schema.table('mcp_nodes')} SET lock_key = ${lock} WHERE id = ${encodeText(nodeId)}`,
-      { repeatable: true },
-    )
   }
 
   /** Known from the listening connection, or foretold from the others. */
@@ -238,7 +214,15 @@ export class PostgresEventStore extends BackendStore {
   }
 }
 
+/** Of a pool of pg, where its options do not say. */
+const POOL_SIZE = 10
 const LISTENER = { keepAlive: true, application_name: 'mcp-persist (wake-ups)' }
+
+/** The pool keeps its password where a spread does not find it; it may be a function. `ssl` goes along as it is. */
+function listenerConfig(url: string | undefined, pool: PostgresPool | undefined): object {
+  if (url !== undefined) return { connectionString: url, ...LISTENER }
+  return { ...pool?.options, password: pool?.options?.password, ...LISTENER }
+}
 
 function poolConfig(url: string, max: number, timeout: number): object {
   const limits = { max, connectionTimeoutMillis: timeout, keepAlive: true }

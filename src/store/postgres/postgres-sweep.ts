@@ -1,6 +1,6 @@
 import type { SweepResult } from '../port.ts'
-import { sql } from './postgres-kysely.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
+import { raw, type Sql, sql } from './postgres-sql.ts'
 
 /**
  * One bounded step, safe on many nodes at once: rows that another sweep, or an append, has locked are passed over.
@@ -20,7 +20,8 @@ export async function sweep(
     : await sweepSessions(schema, limit)
   const nodes = await (dryRun ? countNodes(schema, limit) : sweepNodes(schema, limit))
   const tasks = dryRun ? 0 : await sweepExpired(schema, ['mcp_tasks', 'id'], limit)
-  const counts = [events, sessions, logs, nodes, tasks]
+  const parcels = dryRun ? 0 : await sweepExpired(schema, ['mcp_parcels', 'parcel_id'], limit)
+  const counts = [events, sessions, logs, nodes, tasks, parcels]
   return { events, sessions, nodes, more: counts.some((count) => count >= limit) }
 }
 
@@ -30,7 +31,7 @@ async function sweepEvents(schema: PostgresSchema, limit: number): Promise<numbe
   return count(
     schema,
     sql`WITH expired AS MATERIALIZED (
-      SELECT log_id, position, stream_id FROM ${events} WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+      SELECT log_id, position, stream_id FROM ${events} WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit}::bigint FOR UPDATE SKIP LOCKED
     ), gone AS (
       DELETE FROM ${events} AS event USING expired
       WHERE event.log_id = expired.log_id AND event.position = expired.position AND event.stream_id = expired.stream_id
@@ -42,16 +43,19 @@ async function sweepEvents(schema: PostgresSchema, limit: number): Promise<numbe
 /** Rows of a table that name when they expire themselves, the oldest first. */
 async function sweepExpired(
   schema: PostgresSchema,
-  [name, key]: readonly ['mcp_logs', 'session_id'] | readonly ['mcp_tasks', 'id'],
+  [name, key]:
+    | readonly ['mcp_logs', 'session_id']
+    | readonly ['mcp_tasks', 'id']
+    | readonly ['mcp_parcels', 'parcel_id'],
   limit: number,
 ): Promise<number> {
   const table = schema.table(name)
   return count(
     schema,
     sql`WITH expired AS MATERIALIZED (
-      SELECT ${sql.ref(key)} FROM ${table} WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+      SELECT ${raw(key)} FROM ${table} WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit}::bigint FOR UPDATE SKIP LOCKED
     ), gone AS (DELETE FROM ${table} AS dead USING expired
-      WHERE ${sql.ref(`dead.${key}`)} = ${sql.ref(`expired.${key}`)} RETURNING 1)
+      WHERE ${raw(`dead.${key} = expired.${key}`)} RETURNING 1)
     SELECT count(*) AS count FROM gone`,
   )
 }
@@ -60,9 +64,9 @@ async function sweepExpired(
 async function sweepSessions(schema: PostgresSchema, limit: number): Promise<[number, number]> {
   const logs = schema.table('mcp_logs')
   const sessions = schema.table('mcp_sessions')
-  const [row] = await schema.raw<{ sessions: string; logs: string }>(sql`
+  const [row] = await schema.rows<{ sessions: string; logs: string }>(sql`
     WITH expired AS MATERIALIZED (
-      SELECT session_id, epoch FROM ${logs} WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+      SELECT session_id, epoch FROM ${logs} WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit}::bigint FOR UPDATE SKIP LOCKED
     ), dead AS MATERIALIZED (
       SELECT id, record.epoch FROM ${sessions} AS record JOIN expired ON record.id = session_id AND record.epoch = expired.epoch
       WHERE tombstone_until IS NULL FOR UPDATE OF record SKIP LOCKED
@@ -78,7 +82,9 @@ async function sweepSessions(schema: PostgresSchema, limit: number): Promise<[nu
         SELECT 1 FROM ${sessions} AS record
         WHERE record.id = expired.session_id AND record.epoch = expired.epoch AND tombstone_until IS NULL
           AND record.id NOT IN (SELECT id FROM dead))
-      RETURNING 1
+      RETURNING log.session_id
+    ), closed AS (
+      DELETE FROM ${schema.table('mcp_open_streams')} AS open USING gone WHERE open.session_id = gone.session_id
     ) SELECT (SELECT count(*) FROM ended) AS sessions, (SELECT count(*) FROM gone) AS logs`)
   return [Number(row!.sessions), Number(row!.logs)]
 }
@@ -89,7 +95,7 @@ async function sweepNodes(schema: PostgresSchema, limit: number): Promise<number
   return count(
     schema,
     sql`WITH dead AS MATERIALIZED (
-      SELECT id FROM ${nodes} WHERE lease_until <= clock_timestamp() ORDER BY id LIMIT ${limit} FOR UPDATE SKIP LOCKED
+      SELECT id FROM ${nodes} WHERE lease_until <= clock_timestamp() ORDER BY id LIMIT ${limit}::bigint FOR UPDATE SKIP LOCKED
     ), gone AS (DELETE FROM ${nodes} AS node USING dead WHERE node.id = dead.id RETURNING 1)
     SELECT count(*) AS count FROM gone`,
   )
@@ -116,15 +122,11 @@ async function countNodes(schema: PostgresSchema, limit: number): Promise<number
   return countUpTo(schema, limit, sql`SELECT 1 FROM ${schema.table('mcp_nodes')} WHERE lease_until <= now()`)
 }
 
-async function countUpTo(
-  schema: PostgresSchema,
-  limit: number,
-  rows: ReturnType<typeof sql>,
-): Promise<number> {
-  return count(schema, sql`SELECT count(*) AS count FROM (${rows} LIMIT ${limit}) AS counted`)
+async function countUpTo(schema: PostgresSchema, limit: number, rows: Sql): Promise<number> {
+  return count(schema, sql`SELECT count(*) AS count FROM (${rows} LIMIT ${limit}::bigint) AS counted`)
 }
 
-async function count(schema: PostgresSchema, query: ReturnType<typeof sql>): Promise<number> {
-  const [row] = await schema.raw<{ count: string }>(query)
+async function count(schema: PostgresSchema, query: Sql): Promise<number> {
+  const [row] = await schema.rows<{ count: string }>(query)
   return Number(row!.count)
 }

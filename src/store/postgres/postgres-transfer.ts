@@ -1,10 +1,12 @@
 import { PersistError } from '../../errors.ts'
-import type { LogPage, SessionState, Transfer } from '../port.ts'
+import type { LogPage, SessionState, Tombstone, Transfer } from '../port.ts'
 import { KINDS } from './postgres-append.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import type { PostgresPoolClient } from './postgres-driver.ts'
 import type { PostgresLog } from './postgres-log.ts'
+import { openStreamsOf, toOpenStreams } from './postgres-open-streams.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
+import { statement } from './postgres-sql.ts'
 import { decodeText, encodeText, packScalars, packTexts, unpacked } from './postgres-text.ts'
 
 export interface PostgresTransferOptions {
@@ -33,12 +35,14 @@ export class PostgresTransfer implements Transfer {
   readonly #logs: string
   readonly #events: string
   readonly #sessions: string
+  readonly #openStreams: string
 
   constructor(options: PostgresTransferOptions) {
     this.#options = options
     this.#logs = options.schema.quoted('mcp_logs')
     this.#events = options.schema.quoted('mcp_events')
     this.#sessions = options.schema.quoted('mcp_sessions')
+    this.#openStreams = options.schema.quoted('mcp_open_streams')
   }
 
   async *ids(): AsyncGenerator<string> {
@@ -55,8 +59,15 @@ export class PostgresTransfer implements Transfer {
     }
   }
 
-  async take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | undefined> {
+  async take(query: {
+    sessionId: string
+    after: number
+    limit: number
+  }): Promise<LogPage | Tombstone | undefined> {
     const { sessionId } = query
+    const hasSessions = await this.#options.hasSessions()
+    const tombstone = hasSessions ? await this.#tombstone(sessionId) : undefined
+    if (tombstone) return tombstone
     const page = await this.#options.log.read(query)
     const [log] = await this.#query<Log>(
       `SELECT log_id, epoch, generation, last, ${MS('expires_at')} AS expires_at
@@ -76,13 +87,15 @@ export class PostgresTransfer implements Transfer {
       .map((event) => ({ ...event, expiresAt: expiries.get(event.position)! }))
     const { epoch } = log
     const [generation, expiresAt] = [Number(log.generation), Number(log.expires_at)]
-    const session = await this.#session(sessionId, epoch)
-    return { ...page, sessionId, epoch, generation, expiresAt, events, session }
+    const open = hasSessions ? await this.#open(sessionId, log.log_id) : []
+    const session = hasSessions ? await this.#session(sessionId, epoch) : null
+    return { ...page, sessionId, epoch, generation, expiresAt, events, open, session }
   }
 
-  async put(page: LogPage): Promise<boolean> {
+  async put(page: LogPage | Tombstone): Promise<boolean> {
     const hasSessions = await this.#options.hasSessions()
-    if (page.session && !hasSessions) {
+    const isTombstone = 'terminatedUntil' in page
+    if ((isTombstone || page.session) && !hasSessions) {
       throw new PersistError(
         'NOT_MIGRATED',
         `The database has no table for session records; run \`npx mcp-persist migrate\` without --events-only.`,
@@ -92,7 +105,7 @@ export class PostgresTransfer implements Transfer {
       async (client) => {
         await client.query({ text: 'BEGIN' })
         try {
-          const done = await this.#put(client, page)
+          const done = await (isTombstone ? this.#bury(client, page) : this.#put(client, page, hasSessions))
           await client.query({ text: done ? 'COMMIT' : 'ROLLBACK' })
           return done
         } catch (error) {
@@ -105,7 +118,7 @@ export class PostgresTransfer implements Transfer {
   }
 
   /** Rows are locked as everywhere: the session's before its log's. */
-  async #put(client: PostgresPoolClient, page: LogPage): Promise<boolean> {
+  async #put(client: PostgresPoolClient, page: LogPage, hasSessions: boolean): Promise<boolean> {
     const { epoch, generation, floor, session } = page
     const id = encodeText(page.sessionId)
     const run = async (text: string, values: unknown[]) => (await client.query({ text, values })).rows
@@ -119,7 +132,7 @@ export class PostgresTransfer implements Transfer {
       `INSERT INTO ${this.#logs} AS log (session_id, epoch, generation, last, floor, expires_at)
        VALUES ($1, $2, $3, $4, $4, ${TIME('$5')})
        ON CONFLICT (session_id) DO UPDATE SET log_id = excluded.log_id, epoch = excluded.epoch,
-         generation = excluded.generation, last = excluded.last, floor = excluded.floor,
+         generation = excluded.generation, last = excluded.last, kept = NULL, floor = excluded.floor,
          events_expire_at = excluded.events_expire_at, expires_at = excluded.expires_at
        WHERE log.expires_at <= now()`,
       [id, epoch, generation, floor, page.expiresAt],
@@ -135,8 +148,43 @@ export class PostgresTransfer implements Transfer {
          expires_at = greatest(expires_at, ${TIME('$5')}) WHERE session_id = $1`,
       [id, last, floor, generation, page.expiresAt],
     )
+    if (hasSessions) await this.#putOpen(client, id, log.log_id, page)
     if (session) await this.#putSession(client, id, page, session)
     return true
+  }
+
+  /** Ends the session, whatever has become of it here. */
+  async #bury(client: PostgresPoolClient, { sessionId, terminatedUntil }: Tombstone): Promise<true> {
+    const id = encodeText(sessionId)
+    await client.query({
+      text: `
+INSERT INTO ${this.#sessions} AS record (id, epoch, state, generation, ttl, tombstone_until)
+VALUES ($1, '', '{}', 0, 0, ${TIME('$2')})
+ON CONFLICT (id) DO UPDATE SET tombstone_until = greatest(record.tombstone_until, excluded.tombstone_until)`,
+      values: [id, terminatedUntil],
+    })
+    await client.query({
+      text: `
+WITH gone AS (DELETE FROM ${this.#logs} WHERE session_id = $1 RETURNING log_id),
+closed AS (DELETE FROM ${this.#openStreams} WHERE session_id = $1)
+DELETE FROM ${this.#events} AS event USING gone WHERE event.log_id = gone.log_id`,
+      values: [id],
+    })
+    return true
+  }
+
+  /** Those of the latest page, and no others. Positions that no event has, in their order. */
+  async #putOpen(client: PostgresPoolClient, id: string, logId: string, { open }: LogPage): Promise<void> {
+    await client.query({ text: `DELETE FROM ${this.#openStreams} WHERE session_id = $1`, values: [id] })
+    if (open.length === 0) return
+    const text = `
+INSERT INTO ${this.#openStreams} (session_id, log_id, stream_id, position, runs, payload)
+SELECT $1, $2, stream_id, rank - 1 - $3::bigint, runs, payload
+FROM unnest(${unpacked(4)}, $5::bigint[], ${unpacked(6)}) WITH ORDINALITY AS open (stream_id, runs, payload, rank)`
+    const streams = packTexts(open.map(({ streamId }) => streamId))
+    const runs = packScalars(open.map(({ runs }) => runs))
+    const payloads = packTexts(open.map(({ payload }) => payload))
+    await client.query({ text, values: [id, logId, open.length, streams, runs, payloads] })
   }
 
   /** The log promises that no event expires before those ahead of it: one that would is given their time. */
@@ -183,7 +231,6 @@ ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, principal = excluded.prin
   }
 
   async #session(sessionId: string, epoch: string): Promise<LogPage['session']> {
-    if (!(await this.#options.hasSessions())) return null
     interface Row {
       principal: string | null
       state: string
@@ -206,6 +253,24 @@ ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, principal = excluded.prin
       lastUsedAt: Number(row.last_used_at),
       ttl: Number(row.ttl),
     }
+  }
+
+  async #open(sessionId: string, logId: string): Promise<LogPage['open']> {
+    const open = openStreamsOf(this.#options.schema, '$1', '$2::bigint')
+    const { text } = statement(open)
+    const [row] = await this.#query<{ open: string }>(`SELECT ${text} AS open`, [
+      encodeText(sessionId),
+      logId,
+    ])
+    return toOpenStreams(row!.open)
+  }
+
+  async #tombstone(sessionId: string): Promise<Tombstone | undefined> {
+    const [row] = await this.#query<{ until: number }>(
+      `SELECT ${MS('tombstone_until')} AS until FROM ${this.#sessions} WHERE id = $1 AND tombstone_until > now()`,
+      [encodeText(sessionId)],
+    )
+    return row && { sessionId, terminatedUntil: Number(row.until) }
   }
 
   #query<Row>(text: string, values: unknown[]): Promise<Row[]> {

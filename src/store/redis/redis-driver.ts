@@ -1,3 +1,4 @@
+import { delay } from '../../clock.ts'
 import { driverMissing } from '../shared/options.ts'
 import type { RedisTarget } from './redis-url.ts'
 
@@ -100,6 +101,14 @@ export async function createClient(
   if (kind === 'sentinel') return new Redis({ ...connection, ...options, sentinels: addresses, name: master })
   const { redisOptions, ...cluster } = clusterOptions(timeout)
   return new Cluster([...addresses], { ...cluster, redisOptions: { ...redisOptions, ...connection } })
+}
+
+/** Resolves when its sockets are closed. */
+export async function disconnect(client: RedisClient): Promise<void> {
+  const connected = ['connecting', 'connect', 'ready'].includes(client.status)
+  const ended = new Promise<void>((resolve) => client.on('end', () => resolve()))
+  client.disconnect()
+  if (connected) await Promise.race([ended, delay(1_000)])
 }
 
 async function loadDriver(): Promise<Driver> {

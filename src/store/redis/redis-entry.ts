@@ -1,4 +1,4 @@
-import type { EventKind, NewEvent, StoredEvent } from '../port.ts'
+import type { EventKind, NewEvent, OpenStream, StoredEvent } from '../port.ts'
 
 const KINDS: Record<string, EventKind> = { o: 'open', m: 'message', f: 'final', e: 'end' }
 
@@ -14,14 +14,17 @@ export function streamName(streamId: string): string {
   return /[ %]/.test(streamId) ? streamId.replace(/[ %]/g, encodeURIComponent) : streamId
 }
 
+function streamId(name: string): string {
+  return name.includes('%') ? decodeURIComponent(name) : name
+}
+
 export function decode(entry: Buffer): StoredEvent {
   const position = entry.readUIntBE(0, 6) * 256 + entry[6]!
   const ttl = entry.indexOf(SPACE, 7)
   const kind = entry.indexOf(SPACE, ttl + 1)
   const stream = entry.indexOf(SPACE, kind + 1)
-  const name = entry.toString('utf8', kind + 1, stream)
   return {
-    streamId: name.includes('%') ? decodeURIComponent(name) : name,
+    streamId: streamId(entry.toString('utf8', kind + 1, stream)),
     kind: KINDS[entry.toString('latin1', ttl + 1, kind)]!,
     payload: entry.toString('utf8', stream + 1),
     position,
@@ -32,4 +35,26 @@ export function decode(entry: Buffer): StoredEvent {
 export function expiryOf(entry: Buffer): number {
   const position = entry.readUIntBE(0, 6) * 256 + entry[6]!
   return Math.floor(position / 1000) + Number(entry.toString('latin1', 7, entry.indexOf(SPACE, 7)))
+}
+
+/** The hash of open streams as Redis answers it: name, `<order> <runs> <payload>`, name … */
+export function decodeOpen(hash: readonly string[]): OpenStream[] {
+  const found: (OpenStream & { order: number })[] = []
+  for (let i = 0; i < hash.length; i += 2) {
+    const text = hash[i + 1]!
+    const runs = text.indexOf(' ')
+    const payload = text.indexOf(' ', runs + 1)
+    found.push({
+      streamId: streamId(hash[i]!),
+      payload: text.slice(payload + 1),
+      runs: Number(text.slice(runs + 1, payload)),
+      order: Number(text.slice(0, runs)),
+    })
+  }
+  return found.sort((a, b) => a.order - b.order).map(({ order: _order, ...stream }) => stream)
+}
+
+/** The other way round, with the order of the list. */
+export function encodeOpen(open: readonly OpenStream[]): string[] {
+  return open.flatMap(({ streamId, runs, payload }, i) => [streamName(streamId), `${i} ${runs} ${payload}`])
 }

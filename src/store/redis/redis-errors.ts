@@ -9,6 +9,17 @@ const NOT_CARRIED_OUT =
 const CUT_OFF =
   /Connection is closed|max retries per request|aborted due to connection close|Cluster is ended|Socket timeout|ECONN|EPIPE|ETIMEDOUT|Too many Cluster redirections|None of startup nodes/i
 
+/** A cluster's error says that all failed; why, its last node's says. */
+export function driverText(error: unknown): string {
+  const cause = (error as { lastNodeError?: unknown } | null)?.lastNodeError
+  return cause === undefined ? errorText(error) : `${errorText(error)} ${errorText(cause)}`
+}
+
+/** Does the server not let us in at all? */
+export function isRefusal(text: string): boolean {
+  return /\b(WRONGPASS|NOAUTH)\b/.test(text)
+}
+
 export function carriedOut(error: unknown): Carried {
   const text = errorText(error)
   if (NOT_CARRIED_OUT.test(text)) return 'no'
@@ -24,13 +35,13 @@ export function unavailable(where: string, why: string): PersistError {
 
 export function translate(where: string, error: unknown): PersistError {
   if (isPersistError(error)) return error
-  const text = errorText(error).replace(/\.$/, '')
+  const text = driverText(error).replace(/\.$/, '')
   const told = `Redis at ${where} said: ${text}`
   if (/^(READONLY|MISCONF)\b/.test(text)) return new PersistError('STORE_READ_ONLY', `${told}.`)
   if (/^WRONGTYPE\b|WRONGTYPE Operation/.test(text)) {
     return new PersistError('STORE_CORRUPT', `${told}; something else uses keys with this prefix.`)
   }
-  if (/^(NOAUTH|WRONGPASS|NOPERM)\b/.test(text)) {
+  if (isRefusal(text) || /\bNOPERM\b/.test(text)) {
     return new PersistError('STORE_UNAVAILABLE', `${told}; correct the user, the password or its rights.`)
   }
   return unavailable(where, text)

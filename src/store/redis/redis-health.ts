@@ -1,25 +1,41 @@
 import { PersistError } from '../../errors.ts'
+import { evaluate } from './redis-connection.ts'
 import type { RedisClient } from './redis-driver.ts'
+import { driverText } from './redis-errors.ts'
 import type { RedisKeys } from './redis-keys.ts'
+import { script } from './redis-script.ts'
 
-/** The version of the layout described in redis-keys.ts. */
-export const LAYOUT = 1
+/** KEYS layout · ARGV 1 ours */
+const MARK = script(`
+if (tonumber(redis.call('GET', KEYS[1])) or 0) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+return 1
+`)
+
+/**
+ * The version of the layout described in redis-keys.ts. 2: a log's head holds larger generations, and counts the open
+ * streams, which lie beside it. What layout 1 holds is read as it is, and becomes layout 2 where it is written.
+ */
+export const LAYOUT = 2
 
 const OLDEST = [6, 2] as const
 
-/** Refuses a server that is too old, or data of a newer release; marks data that has no mark yet. */
+/** Refuses a server that is too old, or data of a newer release. */
 export async function checkServer(client: RedisClient, keys: RedisKeys, where: string): Promise<void> {
-  const version = (await info(client, 'server').catch(() => undefined))?.redis_version
+  const version = (await info(client, 'server'))?.redis_version
   if (version !== undefined && isOlder(version)) {
     const needs = `is version ${version}, and ${OLDEST.join('.')} or newer is needed`
     throw new PersistError('INVALID_ARGUMENT', `Redis at ${where} ${needs}.`)
   }
-  await client.call('set', keys.layout, LAYOUT, 'NX')
   const layout = await layoutOf(client, keys)
   if (layout !== undefined && layout > LAYOUT) {
     const facts = `The data at ${where} has layout ${layout}, and this release knows ${LAYOUT} at the most`
     throw new PersistError('SCHEMA_TOO_NEW', `${facts}; upgrade mcp-persist.`)
   }
+}
+
+/** Marks the data, so that older releases leave it alone. Whoever only reads marks nothing. */
+export async function markLayout(client: RedisClient, keys: RedisKeys): Promise<void> {
+  await evaluate(client, 'call', MARK, [keys.layout], [LAYOUT])
 }
 
 /** Undefined: nothing was ever stored under this prefix. */
@@ -42,6 +58,8 @@ export async function describeServers(servers: readonly RedisClient[]): Promise<
 
 async function describe(server: RedisClient): Promise<ServerFacts> {
   const all = await info(server)
+  // A user may do without the right to INFO. Then there is nothing to say.
+  if (!all) return { version: 'unknown', warnings: [] }
   // Managed services often forbid CONFIG: then what depends on it is not said.
   const save = await config(server, 'save')
   const fsync = await config(server, 'appendfsync')
@@ -81,8 +99,12 @@ async function describe(server: RedisClient): Promise<ServerFacts> {
   return { version: all.valkey_version ?? all.redis_version ?? 'unknown', warnings }
 }
 
-async function info(server: RedisClient, ...section: string[]): Promise<Record<string, string>> {
-  const text = (await server.call('info', ...section)) as string
+/** Undefined: the user has no right to ask. */
+async function info(server: RedisClient, ...section: string[]): Promise<Record<string, string> | undefined> {
+  const text = (await server.call('info', ...section).catch((error) => {
+    if (!driverText(error).includes('NOPERM')) throw error
+  })) as string | undefined
+  if (text === undefined) return undefined
   return Object.fromEntries(
     text
       .split('\r\n')

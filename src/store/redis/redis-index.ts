@@ -1,8 +1,6 @@
-import type { RedisConnection } from './redis-connection.ts'
+import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import { EXPIRES } from './scripts/session.ts'
-
-const REPEATABLE = { repeatable: true }
 
 /**
  * Which sessions there are. An index of ids in order, for pages; and beside it when to look at each again: at its
@@ -45,9 +43,7 @@ export class RedisIndex {
     const pages = await Promise.all(
       this.#keys
         .shards()
-        .map(([index]) =>
-          this.#connection.call('zrangebylex', [index, from, '+', 'LIMIT', 0, limit], REPEATABLE),
-        ),
+        .map(([index]) => this.#connection.call('zrangebylex', [index, from, '+', 'LIMIT', 0, limit], READS)),
     )
     // The first `limit` of all are among the first `limit` of each.
     return (pages as string[][])
@@ -58,21 +54,21 @@ export class RedisIndex {
 
   async count(): Promise<number> {
     const counts = await Promise.all(
-      this.#keys.shards().map(([index]) => this.#connection.call('zcard', [index], REPEATABLE)),
+      this.#keys.shards().map(([index]) => this.#connection.call('zcard', [index], READS)),
     )
     return (counts as number[]).reduce((sum, count) => sum + count, 0)
   }
 
   /** Drops the entries of up to `limit` sessions that are no more. */
   async sweep(limit: number, dryRun: boolean): Promise<{ swept: number; more: boolean }> {
-    const [seconds] = (await this.#connection.call('time', [], REPEATABLE)) as [string]
+    const [seconds] = (await this.#connection.call('time', [], READS)) as [string]
     const now = Number(seconds) * 1000
     let swept = 0
     let looked = 0
     for (const [, due] of this.#keys.shards()) {
       if (looked >= limit) break
       const range = [due, '-inf', now + 1000, 'LIMIT', 0, limit - looked]
-      const ids = (await this.#connection.call('zrangebyscore', range, REPEATABLE)) as string[]
+      const ids = (await this.#connection.call('zrangebyscore', range, READS)) as string[]
       looked += ids.length
       const gone = await Promise.all(ids.map((id) => this.#isGone(id, due, dryRun)))
       swept += gone.filter(Boolean).length
@@ -82,7 +78,7 @@ export class RedisIndex {
 
   async #isGone(id: string, due: string, dryRun: boolean): Promise<boolean> {
     const { log, record } = this.#keys.session(id)
-    const expiresAt = (await this.#connection.eval(EXPIRES, [log, record], [], REPEATABLE)) as number
+    const expiresAt = (await this.#connection.eval(EXPIRES, [log, record], [], READS)) as number
     if (expiresAt === 0) return dryRun || this.remove(id)
     // Used since we last looked: it is due again when it expires now.
     if (!dryRun) await this.#connection.call('zadd', [due, 'XX', expiresAt, id], REPEATABLE)

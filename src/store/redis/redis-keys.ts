@@ -8,10 +8,13 @@ import { PersistError } from '../../errors.ts'
  * | --- | --- | --- |
  * | `s:{id}` | list | the session's log: its head (see scripts/prelude.ts), then its events, the oldest first: position in 7 bytes, `<ttl> <kind> <stream> <payload>` |
  * | `s:{id}:record` | string | the session's record, seven lines (see scripts/session.ts) |
+ * | `s:{id}:open` | hash | the session's open streams (see scripts/open-streams.ts) |
  * | `s:{id}:gone` | string | the tombstone of a terminated session |
- * | `n:{id}` | hash | a node: its public key, and whether it listens; expires with the lease |
+ * | `n:{id}` | hash | a node: its public key, its profile, and whether it listens; expires with the lease |
  * | `n:{id}:letters` | list | the node's mailbox; expires with the lease |
+ * | `n:{id}:parcel:…` | string | a message too large for a publication, until its node takes it; expires by itself |
  * | `t:{id}` | hash | a task: its version, its value, its session; expires by itself |
+ * | `t:{id}:queue` | list | the messages of the task's queue; expires with the task |
  * | `tasks:{session}` | sorted set | ids of the session's tasks in id order; without a session `tasks` |
  * | `nodes` | set | ids of nodes, for counting; dead ones are dropped by the sweep |
  * | `index:{0}` … `index:{15}` | sorted set | session ids in id order, for `list` |
@@ -33,9 +36,9 @@ export class RedisKeys {
     this.nodes = `${prefix}nodes`
   }
 
-  session(id: string): { log: string; record: string; gone: string } {
+  session(id: string): { log: string; record: string; open: string; gone: string } {
     const log = `${this.prefix}s:{${tag(id)}}`
-    return { log, record: `${log}:record`, gone: `${log}:gone` }
+    return { log, record: `${log}:record`, open: `${log}:open`, gone: `${log}:gone` }
   }
 
   node(id: string): [node: string, letters: string] {
@@ -43,8 +46,13 @@ export class RedisKeys {
     return [node, `${node}:letters`]
   }
 
-  task(id: string): string {
-    return `${this.prefix}t:{${tag(id)}}`
+  parcel(nodeId: string, name: string): string {
+    return `${this.prefix}n:{${tag(nodeId)}}:parcel:${name}`
+  }
+
+  task(id: string): [task: string, queue: string] {
+    const task = `${this.prefix}t:{${tag(id)}}`
+    return [task, `${task}:queue`]
   }
 
   taskList(sessionId: string | null): string {

@@ -1,6 +1,6 @@
 import { PersistError } from '../../errors.ts'
 import type { Append, Appended } from '../port.ts'
-import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
+import { GroupCommit, MAX_WAITING_BYTES, type Outcome } from '../shared/group-commit.ts'
 import { hash } from './redis-keys.ts'
 
 interface Lane {
@@ -23,6 +23,7 @@ export class RedisLanes {
   readonly #cluster: boolean
   readonly #maxWaiting: number
   #waiting = 0
+  #bytes = 0
 
   constructor(flush: Flush, { cluster, maxWaiting }: { cluster: boolean; maxWaiting: number }) {
     this.#flush = flush
@@ -31,8 +32,11 @@ export class RedisLanes {
   }
 
   add(append: Append): Promise<Appended> {
-    if (this.#waiting >= this.#maxWaiting) {
-      const facts = `${this.#waiting} appends are waiting for Redis`
+    const size = sizeOf(append)
+    // Of all lanes together: in a cluster there is one for each session.
+    const isFull = this.#waiting >= this.#maxWaiting
+    if (isFull || (this.#bytes > 0 && this.#bytes + size > MAX_WAITING_BYTES)) {
+      const facts = `${this.#waiting} appends of ${this.#bytes} bytes are waiting for Redis`
       return Promise.reject(
         new PersistError('OVERLOADED', `${facts}, the most that may; it does not keep up.`),
       )
@@ -40,10 +44,12 @@ export class RedisLanes {
     const name = this.#cluster ? append.sessionId : hash(append.sessionId) % 2
     const lane = this.#lanes.get(name) ?? this.#open(name)
     this.#waiting += 1
+    this.#bytes += size
     lane.appends += 1
     const appended = lane.group.add(append)
     const settle = () => {
       this.#waiting -= 1
+      this.#bytes -= size
       lane.appends -= 1
       if (lane.appends === 0) this.#lanes.delete(name)
     }
@@ -57,9 +63,14 @@ export class RedisLanes {
   }
 
   #open(name: string | number): Lane {
-    const group = new GroupCommit<Append, Appended>(this.#flush, { maxWaiting: this.#maxWaiting })
+    const group = new GroupCommit<Append, Appended>(this.#flush, { maxWaiting: this.#maxWaiting, sizeOf })
     const lane = { group, appends: 0 }
     this.#lanes.set(name, lane)
     return lane
   }
+}
+
+/** About its bytes: what is outside of ASCII takes more of them than it has characters. */
+function sizeOf({ events }: Append): number {
+  return events.reduce((size, { payload }) => size + payload.length, 0)
 }

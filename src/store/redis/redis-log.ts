@@ -3,8 +3,8 @@ import type { PersistError } from '../../errors.ts'
 import type { Append, Appended, EventLog, Page } from '../port.ts'
 import { awayIn, type Outcome } from '../shared/group-commit.ts'
 import { fenced, gone } from '../shared/refusals.ts'
-import { type Call, calls, type Unit, units } from './redis-batch.ts'
-import type { RedisConnection } from './redis-connection.ts'
+import { type Call, calls, headOf, type Unit, units } from './redis-batch.ts'
+import { ALWAYS, READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import { decode, streamName } from './redis-entry.ts'
 import { translate } from './redis-errors.ts'
 import type { RedisKeys } from './redis-keys.ts'
@@ -19,7 +19,6 @@ import { READ } from './scripts/read.ts'
 export class RedisLog implements EventLog {
   readonly #connection: RedisConnection
   readonly #keys: RedisKeys
-  readonly #assertOpen: () => void
   readonly #lanes: RedisLanes
   readonly #sessionsPerCall: number
   /** Names us to the append script, which keeps the number of our last append to each session. */
@@ -29,18 +28,16 @@ export class RedisLog implements EventLog {
   constructor(
     connection: RedisConnection,
     keys: RedisKeys,
-    assertOpen: () => void,
     options: { cluster: boolean; maxWaiting: number },
   ) {
     this.#connection = connection
     this.#keys = keys
-    this.#assertOpen = assertOpen
     this.#sessionsPerCall = options.cluster ? 1 : 64
     this.#lanes = new RedisLanes((appends) => this.#flush(appends), options)
   }
 
   async append(append: Append): Promise<Appended> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     return this.#lanes.add(append)
   }
 
@@ -56,7 +53,7 @@ export class RedisLog implements EventLog {
     after: number
     limit: number
   }): Promise<Omit<Page, 'events'> & { entries: Buffer[] }> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const { sessionId, streamId, limit } = query
     const { log } = this.#keys.session(sessionId)
     const filter = streamId === undefined ? ['0', ''] : ['1', streamName(streamId)]
@@ -64,25 +61,27 @@ export class RedisLog implements EventLog {
     let corrupt = 0
     for (;;) {
       const args = [...filter, after, limit]
-      const answer = await this.#connection.evalBuffer(READ, [log], args, { repeatable: true })
-      const [epoch, floor, last, more, damaged, scanned, ...entries] = answer as Buffer[]
+      const answer = await this.#connection.evalBuffer(READ, [log], args, READS)
+      const [epoch, floor, last, more, damaged, upTo, ...entries] = answer as Buffer[]
       if (epoch === undefined) {
-        return { entries: [], more: false, epoch: undefined, floor: 0, last: 0, corrupt: 0 }
+        const nothing = { floor: 0, last: 0, corrupt: 0, scanned: query.after }
+        return { entries: [], more: false, epoch: undefined, ...nothing }
       }
       corrupt += Number(damaged)
       // A script looks at so many events and no more: none of them may have been of the stream asked for.
-      if (entries.length === 0 && Number(more) === 1) after = Number(scanned)
+      const scanned = Number(upTo)
+      if (entries.length === 0 && Number(more) === 1) after = scanned
       else {
-        const numbers = { floor: Number(floor), last: Number(last), corrupt }
+        const numbers = { floor: Number(floor), last: Number(last), corrupt, scanned }
         return { entries, more: Number(more) === 1, epoch: `${epoch}`, ...numbers }
       }
     }
   }
 
   async delete(sessionId: string): Promise<void> {
-    this.#assertOpen()
-    const { log, record } = this.#keys.session(sessionId)
-    await this.#connection.call('unlink', [log, record], { repeatable: true })
+    this.#connection.assertOpen()
+    const { log, record, open } = this.#keys.session(sessionId)
+    await this.#connection.call('unlink', [log, record, open], REPEATABLE)
   }
 
   /** Resolves when every accepted append has settled. */
@@ -104,8 +103,8 @@ export class RedisLog implements EventLog {
 
   async #send(call: Call, outcomes: Outcome<Appended>[]): Promise<void> {
     const keys = call.flatMap(({ append }) => {
-      const { log, record } = this.#keys.session(append.sessionId)
-      return [log, record]
+      const { log, record, open } = this.#keys.session(append.sessionId)
+      return [log, record, open]
     })
     const { append, entries } = call[0]!
     const { ttl, touch = true, limit = '', generation = '' } = append
@@ -113,10 +112,14 @@ export class RedisLog implements EventLog {
     const terms = [Math.ceil(ttl), touch ? '1' : '0', limit, generation, entries.length]
     const args: (string | number)[] = [this.#sender, epoch, this.#number + 1, ...terms]
     this.#number += call.length
-    for (const unit of call) for (const entry of unit.entries) args.push(entry)
+    for (const unit of call) {
+      args.push(headOf(unit))
+      for (const entry of unit.entries) args.push(entry)
+    }
     let answers: (number | string)[]
     try {
-      answers = (await this.#connection.eval(APPEND, keys, args, { repeatable: true })) as typeof answers
+      // Not refused for what else is waiting: the lanes have counted it already.
+      answers = (await this.#connection.eval(APPEND, keys, args, ALWAYS)) as typeof answers
     } catch (error) {
       for (const unit of call) for (const { index } of unit.parts) outcomes[index] = { error }
       return

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type {
+  ClaimedSession,
   SessionClaim,
   SessionPage,
   SessionRecord,
@@ -7,8 +8,10 @@ import type {
   SessionTable,
   SessionTouch,
 } from '../port.ts'
+import { nextGeneration } from '../shared/generation.ts'
 import { taken, terminated } from '../shared/refusals.ts'
-import type { RedisConnection } from './redis-connection.ts'
+import { ALWAYS, READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
+import { decodeOpen } from './redis-entry.ts'
 import type { RedisIndex } from './redis-index.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import type { RedisNodes } from './redis-nodes.ts'
@@ -22,20 +25,12 @@ export class RedisSessions implements SessionTable {
   readonly #keys: RedisKeys
   readonly #nodes: RedisNodes
   readonly #index: RedisIndex
-  readonly #assertOpen: () => void
 
-  constructor(
-    connection: RedisConnection,
-    keys: RedisKeys,
-    nodes: RedisNodes,
-    index: RedisIndex,
-    assertOpen: () => void,
-  ) {
+  constructor(connection: RedisConnection, keys: RedisKeys, nodes: RedisNodes, index: RedisIndex) {
     this.#connection = connection
     this.#keys = keys
     this.#nodes = nodes
     this.#index = index
-    this.#assertOpen = assertOpen
   }
 
   async create(session: {
@@ -44,13 +39,14 @@ export class RedisSessions implements SessionTable {
     state: SessionState
     owner: string
     ttl: number
-  }): Promise<void> {
-    this.#assertOpen()
+  }): Promise<number> {
+    this.#connection.assertOpen()
     const { id, principal, state, owner, ttl } = session
     const text = `${JSON.stringify(principal)}\n${JSON.stringify(state)}`
-    const { log, record, gone } = this.#keys.session(id)
-    const args = [randomBytes(4).toString('hex'), owner, Math.ceil(ttl), text]
-    const result = await this.#connection.eval(CREATE, [log, record, gone], args)
+    const { log, record, open, gone } = this.#keys.session(id)
+    const generation = nextGeneration(0)
+    const args = [randomBytes(4).toString('hex'), owner, Math.ceil(ttl), generation, text]
+    const result = await this.#connection.eval(CREATE, [log, record, open, gone], args, REPEATABLE)
     if (result === 'gone') {
       throw terminated(id)
     }
@@ -58,12 +54,14 @@ export class RedisSessions implements SessionTable {
       throw taken(id)
     }
     await this.#index.add(id, Math.ceil(Date.now() + ttl))
+    return generation
   }
 
   async get(id: string): Promise<SessionRecord | undefined> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const { log, record } = this.#keys.session(id)
-    return this.#record(id, await this.#connection.eval(GET, [log, record], [], { repeatable: true }))
+    const args = this.#nodes.stateArgs()
+    return this.#record(id, (await this.#connection.eval(GET, [log, record], args, READS)) as Found)
   }
 
   /**
@@ -72,52 +70,59 @@ export class RedisSessions implements SessionTable {
    * last two the owner cannot have come to life: a lease that is over is never renewed, and ids of nodes are not used
    * again. And if somebody else has claimed or released the session meanwhile, generation or owner differ.
    */
-  async claim(id: string, { owner, generation, keep }: SessionClaim) {
+  async claim(id: string, { owner, generation, keep }: SessionClaim): Promise<ClaimedSession | undefined> {
     const before = await this.get(id)
     if (!before || before.generation !== generation) return undefined
     if (before.ownerAlive && before.owner !== owner) return undefined
-    const { log, record } = this.#keys.session(id)
-    const args = [owner, generation, before.owner ?? '', keep ? 0 : 1]
-    return this.#record(id, await this.#connection.eval(CLAIM, [log, record], args))
+    const { log, record, open } = this.#keys.session(id)
+    const next = keep ? generation : nextGeneration(generation)
+    const args = [owner, generation, before.owner ?? '', next, ...this.#nodes.stateArgs()]
+    const answer = await this.#connection.eval(CLAIM, [log, record, open], args, REPEATABLE)
+    const [generationNow, expiresAt, text, ownerState, streams] = answer as [...Found, string[]]
+    const claimed = await this.#record(id, [generationNow, expiresAt, text, ownerState])
+    return claimed && { ...claimed, open: decodeOpen(streams) }
   }
 
   async release(id: string, generation: number): Promise<boolean> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const { log, record } = this.#keys.session(id)
-    return (await this.#connection.eval(RELEASE, [log, record], [generation], { repeatable: true })) === 1
+    return (await this.#connection.eval(RELEASE, [log, record], [generation], REPEATABLE)) === 1
   }
 
   async update(id: string, generation: number, state: SessionState): Promise<boolean> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const { log, record } = this.#keys.session(id)
     const args = [generation, JSON.stringify(state)]
-    return (await this.#connection.eval(UPDATE, [log, record], args, { repeatable: true })) === 1
+    return (await this.#connection.eval(UPDATE, [log, record], args, REPEATABLE)) === 1
   }
 
-  async touch(touches: readonly SessionTouch[]): Promise<void> {
-    this.#assertOpen()
+  async touch(touches: readonly SessionTouch[]): Promise<readonly string[]> {
+    this.#connection.assertOpen()
+    const lost: string[] = []
     // Sent in one turn, they travel together; in turns, so that many do not hold up what others send.
     for (let i = 0; i < touches.length; i += 500) {
       await Promise.all(
-        touches.slice(i, i + 500).map(({ id, ttl, delivered }) => {
-          const args = [Math.ceil(ttl), delivered ?? '']
-          const { log, record } = this.#keys.session(id)
-          return this.#connection.eval(TOUCH, [log, record], args, { repeatable: true })
+        touches.slice(i, i + 500).map(async ({ id, ttl, delivered, generation }) => {
+          const { log, record, open } = this.#keys.session(id)
+          const args = [ttl === undefined ? '' : Math.ceil(ttl), delivered ?? '', generation ?? '']
+          const touched = await this.#connection.eval(TOUCH, [log, record, open], args, ALWAYS)
+          if (generation !== undefined && touched === 0) lost.push(id)
         }),
       )
     }
+    return lost
   }
 
   async terminate(id: string): Promise<boolean> {
-    this.#assertOpen()
-    const { log, record, gone } = this.#keys.session(id)
-    const terminated = (await this.#connection.eval(TERMINATE, [log, record, gone], [])) === 1
+    this.#connection.assertOpen()
+    const { log, record, open, gone } = this.#keys.session(id)
+    const terminated = (await this.#connection.eval(TERMINATE, [log, record, open, gone], [])) === 1
     if (terminated) await this.#index.remove(id)
     return terminated
   }
 
   async list(query: { cursor?: string; limit?: number; principal?: string } = {}): Promise<SessionPage> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const { limit = 100, principal } = query
     const sessions: SessionRecord[] = []
     let cursor = query.cursor ?? ''
@@ -138,17 +143,16 @@ export class RedisSessions implements SessionTable {
     return { sessions, next: cursor }
   }
 
-  async #record(id: string, answer: unknown): Promise<SessionRecord | undefined> {
-    const [generation, expiresAt, text] = answer as [number, number, string]
+  async #record(id: string, [generation, expiresAt, text, state]: Found): Promise<SessionRecord | undefined> {
     if (text === undefined) return undefined
-    const [owner, delivered, createdAt, lastUsedAt, , principal, state] = text.split('\n')
+    const [owner, delivered, createdAt, lastUsedAt, , principal, stateText] = text.split('\n')
     return {
       id,
       principal: JSON.parse(principal!),
-      state: JSON.parse(state!),
+      state: JSON.parse(stateText!),
       owner: owner || null,
-      ownerAlive: owner ? (await this.#nodes.get(owner)) !== undefined : false,
-      generation,
+      ownerAlive: owner ? await this.#nodes.isAlive(owner, state) : false,
+      generation: Number(generation),
       delivered: Number(delivered),
       createdAt: Number(createdAt),
       lastUsedAt: Number(lastUsedAt),
@@ -156,3 +160,9 @@ export class RedisSessions implements SessionTable {
     }
   }
 }
+
+/**
+ * What the scripts answer; the text is missing where there is no such session. The generation is text, because the driver
+ * rounds numbers close to 2^53.
+ */
+type Found = [generation: string, expiresAt: number, text: string, ownerState: number]

@@ -1,4 +1,4 @@
-import type { RedisConnection } from './redis-connection.ts'
+import { READS, type RedisConnection } from './redis-connection.ts'
 import type { RedisClient } from './redis-driver.ts'
 import type { RedisKeys } from './redis-keys.ts'
 
@@ -15,7 +15,7 @@ export async function countEvents(connection: RedisConnection, keys: RedisKeys):
 
 async function countOn(connection: RedisConnection, server: RedisClient, keys: RedisKeys): Promise<number> {
   const ask = <T>(command: string, ...args: (string | number)[]) =>
-    connection.run(() => server.call(command, ...args) as Promise<T>, { repeatable: true })
+    connection.run(() => server.call(command, ...args) as Promise<T>, READS)
   const pattern = `${keys.prefix.replace(/[*?[\]\\^]/g, '\\$&')}s:{*}`
   const total = await ask<number>('dbsize')
   let events = 0

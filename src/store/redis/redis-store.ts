@@ -5,10 +5,10 @@ import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
 import { allPositive } from '../shared/options.ts'
 import { BackendStore } from '../store.ts'
 import { RedisBus } from './redis-bus.ts'
-import { RedisConnection } from './redis-connection.ts'
-import type { RedisClient, RedisClientLike } from './redis-driver.ts'
+import { READS, RedisConnection } from './redis-connection.ts'
+import type { RedisClientLike } from './redis-driver.ts'
 import { unavailable } from './redis-errors.ts'
-import { checkServer, describeServers, LAYOUT, layoutOf } from './redis-health.ts'
+import { checkServer, describeServers, LAYOUT, layoutOf, markLayout } from './redis-health.ts'
 import { RedisIndex } from './redis-index.ts'
 import { RedisKeys } from './redis-keys.ts'
 import { RedisLog } from './redis-log.ts'
@@ -77,29 +77,33 @@ export class RedisBackend implements Backend {
     this.#keys = new RedisKeys(options.keyPrefix ?? target?.keyPrefix ?? 'mcp-persist:')
     // In a cluster publications are counted by each server for itself: no way to tell that nobody listens.
     this.traits = { durable: true, reach: 'network', detectsDeadNodes: !cluster } as const
-    const open = () => this.#assertOpen()
-    const check = (server: RedisClient) => checkServer(server, this.#keys, this.#where)
-    this.#connection = new RedisConnection({ source, where: this.#where, timeout, maxWaiting }, check)
+    this.#connection = new RedisConnection(
+      { source, where: this.#where, timeout, maxWaiting },
+      {
+        check: (server) => checkServer(server, this.#keys, this.#where),
+        mark: (server) => markLayout(server, this.#keys),
+      },
+    )
     this.#subscriber = new RedisSubscriber(this.#connection, { timeout })
     this.#index = new RedisIndex(this.#connection, this.#keys)
-    this.log = new RedisLog(this.#connection, this.#keys, open, { cluster, maxWaiting })
-    this.nodes = new RedisNodes(this.#connection, this.#keys, this.#subscriber, open, { cluster })
-    this.sessions = new RedisSessions(this.#connection, this.#keys, this.nodes, this.#index, open)
-    this.bus = new RedisBus(this.#connection, this.#keys, this.nodes, this.#subscriber, open)
-    this.tasks = new RedisTasks(this.#connection, this.#keys, open)
-    this.transfer = new RedisTransfer(this.#connection, this.#keys, this.log, this.#index, open)
+    this.log = new RedisLog(this.#connection, this.#keys, { cluster, maxWaiting })
+    this.nodes = new RedisNodes(this.#connection, this.#keys, this.#subscriber, { cluster })
+    this.sessions = new RedisSessions(this.#connection, this.#keys, this.nodes, this.#index)
+    this.bus = new RedisBus(this.#connection, this.#keys, this.nodes, this.#subscriber)
+    this.tasks = new RedisTasks(this.#connection, this.#keys)
+    this.transfer = new RedisTransfer(this.#connection, this.#keys, this.log, this.#index)
   }
 
   async ready(): Promise<void> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     await this.#connection.online()
   }
 
   async ping(): Promise<number> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     await this.#connection.online()
     const started = monotonicNow()
-    await this.#connection.call('ping', [], { repeatable: true })
+    await this.#connection.call('ping', [], READS)
     return monotonicNow() - started
   }
 
@@ -132,7 +136,7 @@ export class RedisBackend implements Backend {
    * ended ones until they are swept.
    */
   async stats(): Promise<StoreStats> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const [sessions, events, nodes] = await Promise.all([
       this.#index.count(),
       countEvents(this.#connection, this.#keys),
@@ -143,7 +147,7 @@ export class RedisBackend implements Backend {
 
   /** Redis expires sessions and events by itself (`events` is 0): what remains are entries of the indexes. */
   async sweep({ limit = 1000, dryRun = false } = {}): Promise<SweepResult> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const { swept: sessions, more } = await this.#index.sweep(limit, dryRun)
     let nodes = 0
     for (const { id, alive } of await this.#nodeIds()) {
@@ -160,25 +164,19 @@ export class RedisBackend implements Backend {
   }
 
   async #close(): Promise<void> {
+    this.#connection.stop()
     await this.log.settled()
-    this.#subscriber.close()
-    await this.#connection.close()
+    await Promise.all([this.#subscriber.close(), this.#connection.close()])
   }
 
   async #nodeIds(): Promise<{ id: string; alive: boolean }[]> {
-    const ids = (await this.#connection.call('smembers', [this.#keys.nodes], {
-      repeatable: true,
-    })) as string[]
+    const ids = (await this.#connection.call('smembers', [this.#keys.nodes], READS)) as string[]
     return Promise.all(
       ids.map(async (id) => {
         const [node] = this.#keys.node(id)
-        return { id, alive: (await this.#connection.call('exists', [node], { repeatable: true })) === 1 }
+        return { id, alive: (await this.#connection.call('exists', [node], READS)) === 1 }
       }),
     )
-  }
-
-  #assertOpen(): void {
-    if (this.#closing) throw new PersistError('STORE_CLOSED', 'The Redis store is closed; open a new one.')
   }
 }
 

@@ -1,10 +1,11 @@
 import { monotonicNow, withTimeout } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { RedisConnection } from './redis-connection.ts'
-import { backoff, type RedisClient } from './redis-driver.ts'
+import { backoff, disconnect, type RedisClient } from './redis-driver.ts'
 import { unavailable } from './redis-errors.ts'
 
-type OnWake = (text: string | undefined) => void
+/** Without bytes: something may have been missed. */
+type OnBytes = (bytes: Buffer | undefined) => void
 
 /** How often the connection is asked whether it still stands, in ms: a cut that nobody was told of looks like peace. */
 const HEARTBEAT = 5_000
@@ -17,7 +18,9 @@ const HEARTBEAT = 5_000
 export class RedisSubscriber {
   readonly #connection: RedisConnection
   readonly #timeout: number
-  readonly #listeners = new Map<string, Set<OnWake>>()
+  readonly #listeners = new Map<string, Set<OnBytes>>()
+  /** The channels that Redis has confirmed, of the connection that stands. */
+  readonly #confirmed = new Set<string>()
   #client: RedisClient | undefined
   #connecting: Promise<RedisClient> | undefined
   #attempt = 0
@@ -28,18 +31,23 @@ export class RedisSubscriber {
   constructor(connection: RedisConnection, { timeout }: { timeout: number }) {
     this.#connection = connection
     this.#timeout = timeout
+    // Whoever has reached Redis again hears at once: others take silence for death soon (see SETTLED in redis-nodes.ts).
+    connection.onReady(() => {
+      if (this.#retry) this.#tryAgain()
+    })
   }
 
   /** Resolves once Redis has confirmed it; the result ends it. */
-  async listen(channel: string, onWake: OnWake): Promise<() => Promise<void>> {
+  async listen(channel: string, onBytes: OnBytes): Promise<() => Promise<void>> {
     const listeners = this.#listeners.get(channel) ?? new Set()
     this.#listeners.set(channel, listeners)
     // A function of its own: the same one may listen twice.
-    const listener: OnWake = (text) => onWake(text)
+    const listener: OnBytes = (bytes) => onBytes(bytes)
     listeners.add(listener)
     try {
       const client = await this.#connect()
       await this.#within(client.call('subscribe', channel))
+      if (client === this.#client && this.#listeners.has(channel)) this.#confirmed.add(channel)
     } catch (error) {
       this.#forget(channel, listener)
       throw unavailable(this.#connection.where, `subscribing failed (${errorText(error)})`)
@@ -52,9 +60,9 @@ export class RedisSubscriber {
     }
   }
 
-  /** Is the channel subscribed, and the connection there? */
+  /** Has Redis confirmed that we are subscribed to it? */
   hears(channel: string): boolean {
-    return this.#client !== undefined && this.#listeners.has(channel)
+    return this.#confirmed.has(channel)
   }
 
   /** How many listen to the channel here. */
@@ -63,24 +71,29 @@ export class RedisSubscriber {
   }
 
   /** A channel we hear, other than `but`. */
-  anyChannel(but: string): string | undefined {
-    if (this.#client === undefined) return undefined
-    for (const channel of this.#listeners.keys()) if (channel !== but) return channel
+  anyChannel(but: string | undefined): string | undefined {
+    for (const channel of this.#confirmed) if (channel !== but) return channel
     return undefined
   }
 
-  close(): void {
+  /** Resolves when its connection is closed. */
+  async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#retry)
     clearInterval(this.#heartbeat)
     this.#listeners.clear()
-    this.#client?.disconnect()
+    this.#confirmed.clear()
+    // One that is just being made finds out that it comes too late.
+    const client = this.#client ?? (await this.#connecting?.catch(() => undefined))
+    if (client) await disconnect(client)
   }
 
-  #forget(channel: string, listener: OnWake): boolean {
+  #forget(channel: string, listener: OnBytes): boolean {
     const listeners = this.#listeners.get(channel)
     listeners?.delete(listener)
-    return listeners?.size === 0 && this.#listeners.delete(channel)
+    if (listeners?.size !== 0) return false
+    this.#confirmed.delete(channel)
+    return this.#listeners.delete(channel)
   }
 
   #connect(): Promise<RedisClient> {
@@ -99,24 +112,23 @@ export class RedisSubscriber {
     // No retries of its own: the loop here also chooses another node.
     const client = base.duplicate({ retryStrategy: null, lazyConnect: true, enableOfflineQueue: false })
     client.on('error', () => {})
-    client.on('message', (channel: string, text: string) => this.#wake(channel, text || undefined))
+    client.on('messageBuffer', (channel: Buffer, bytes: Buffer) => this.#tell(`${channel}`, bytes))
+    const channels = [...this.#listeners.keys()]
     try {
       await this.#within(client.connect())
-      const channels = [...this.#listeners.keys()]
+      // Only what has been subscribed to is heard, though ioredis says 'ready' before.
       for (let i = 0; i < channels.length; i += 1_000) {
         await this.#within(client.call('subscribe', ...channels.slice(i, i + 1_000)))
       }
+      if (this.#closed) throw new Error('the store was closed')
     } catch (error) {
-      client.disconnect()
+      await disconnect(client)
       throw error
-    }
-    if (this.#closed) {
-      client.disconnect()
-      throw new Error('the store was closed')
     }
     client.on('close', () => this.#lost(client))
     if (client.status !== 'ready') throw new Error('the connection broke at once')
     this.#client = client
+    for (const channel of channels) if (this.#listeners.has(channel)) this.#confirmed.add(channel)
     this.#attempt = 0
     this.#heartbeat = setInterval(() => this.#beat(client), HEARTBEAT).unref()
     return client
@@ -130,6 +142,7 @@ export class RedisSubscriber {
     if (this.#client !== client) return
     this.#client = undefined
     this.#connecting = undefined
+    this.#confirmed.clear()
     clearInterval(this.#heartbeat)
     this.#reconnect()
   }
@@ -137,18 +150,22 @@ export class RedisSubscriber {
   #reconnect(): void {
     if (this.#closed || this.#listeners.size === 0) return
     this.#attempt += 1
-    this.#retry = setTimeout(() => {
-      this.#connect().then(
-        () => {
-          for (const channel of [...this.#listeners.keys()]) this.#wake(channel, undefined)
-        },
-        () => this.#reconnect(),
-      )
-    }, backoff(this.#attempt)).unref()
+    this.#retry = setTimeout(() => this.#tryAgain(), backoff(this.#attempt)).unref()
   }
 
-  #wake(channel: string, text: string | undefined): void {
-    for (const onWake of [...(this.#listeners.get(channel) ?? [])]) onWake(text)
+  #tryAgain(): void {
+    clearTimeout(this.#retry)
+    this.#retry = undefined
+    this.#connect().then(
+      () => {
+        for (const channel of [...this.#listeners.keys()]) this.#tell(channel, undefined)
+      },
+      () => this.#reconnect(),
+    )
+  }
+
+  #tell(channel: string, bytes: Buffer | undefined): void {
+    for (const onBytes of [...(this.#listeners.get(channel) ?? [])]) onBytes(bytes)
   }
 
   #within<T>(promise: Promise<T>): Promise<T> {

@@ -1,10 +1,8 @@
-import type { TaskPage, TaskRecord, TaskTable } from '../port.ts'
+import type { Pushed, TaskPage, TaskRecord, TaskTable } from '../port.ts'
 import { taskExists } from '../shared/refusals.ts'
-import type { RedisConnection } from './redis-connection.ts'
+import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
-import { CREATE_TASK, LIST_TASK, REPLACE_TASK } from './scripts/task.ts'
-
-const REPEATABLE = { repeatable: true }
+import { CREATE_TASK, LIST_TASK, PUSH_TASK, REPLACE_TASK, SHIFT_TASK } from './scripts/task.ts'
 
 /** Entries of its session's list that each new task looks at, so that the list grows no longer than what lives. */
 const TIDIED = 2
@@ -16,37 +14,35 @@ const TIDIED = 2
 export class RedisTasks implements TaskTable {
   readonly #connection: RedisConnection
   readonly #keys: RedisKeys
-  readonly #assertOpen: () => void
 
-  constructor(connection: RedisConnection, keys: RedisKeys, assertOpen: () => void) {
+  constructor(connection: RedisConnection, keys: RedisKeys) {
     this.#connection = connection
     this.#keys = keys
-    this.#assertOpen = assertOpen
   }
 
   async create(task: { id: string; sessionId: string | null; value: string; ttl: number }): Promise<void> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const { id, sessionId, value, ttl } = task
     const args = [value, Math.ceil(ttl), ...(sessionId === null ? [] : [sessionId])]
-    const made = await this.#connection.eval(CREATE_TASK, [this.#keys.task(id)], args)
+    const made = await this.#connection.eval(CREATE_TASK, this.#keys.task(id), args)
     if (made === 0) throw taskExists(id)
     await this.#keepListed(id, sessionId, ttl)
     await Promise.all((await this.#ids(sessionId, '', TIDIED)).map((each) => this.#find(each, sessionId)))
   }
 
   async get(id: string): Promise<TaskRecord | undefined> {
-    this.#assertOpen()
-    const fields = [this.#keys.task(id), 'session', 'version', 'value']
-    const answer = await this.#connection.call('hmget', fields, REPEATABLE)
+    this.#connection.assertOpen()
+    const fields = [this.#keys.task(id)[0], 'session', 'version', 'value']
+    const answer = await this.#connection.call('hmget', fields, READS)
     const [sessionId, version, value] = answer as (string | null)[]
     if (version == null || value == null) return undefined
     return { id, sessionId: sessionId ?? null, version: Number(version), value }
   }
 
   async replace(id: string, { version, value, ttl }: { version: number; value: string; ttl?: number }) {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const args = [version, value, ttl === undefined ? '' : Math.ceil(ttl)]
-    const replaced = (await this.#connection.eval(REPLACE_TASK, [this.#keys.task(id)], args)) === 1
+    const replaced = (await this.#connection.eval(REPLACE_TASK, this.#keys.task(id), args)) === 1
     if (replaced && ttl !== undefined) {
       const task = await this.get(id)
       if (task) await this.#keepListed(id, task.sessionId, ttl)
@@ -55,7 +51,7 @@ export class RedisTasks implements TaskTable {
   }
 
   async list({ sessionId, cursor = '', limit }: Parameters<TaskTable['list']>[0]): Promise<TaskPage> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const tasks: TaskRecord[] = []
     for (let after = cursor; ; ) {
       const ids = await this.#ids(sessionId, after, limit + 1)
@@ -67,9 +63,21 @@ export class RedisTasks implements TaskTable {
     }
   }
 
+  async push(id: string, { text, limit, sessionId }: Parameters<TaskTable['push']>[1]): Promise<Pushed> {
+    this.#connection.assertOpen()
+    const args = [limit, text, ...(sessionId === undefined ? [] : [sessionId])]
+    return (await this.#connection.eval(PUSH_TASK, this.#keys.task(id), args)) as Pushed
+  }
+
+  async shift(id: string, { limit, sessionId }: { limit: number; sessionId?: string }) {
+    this.#connection.assertOpen()
+    const args = [limit, ...(sessionId === undefined ? [] : [sessionId])]
+    return (await this.#connection.eval(SHIFT_TASK, this.#keys.task(id), args)) as string[]
+  }
+
   async #ids(sessionId: string | null, after: string, limit: number): Promise<string[]> {
     const range = [this.#keys.taskList(sessionId), after === '' ? '-' : `(${after}`, '+', 'LIMIT', 0, limit]
-    return (await this.#connection.call('zrangebylex', range, REPEATABLE)) as string[]
+    return (await this.#connection.call('zrangebylex', range, READS)) as string[]
   }
 
   async #find(id: string, sessionId: string | null): Promise<TaskRecord | undefined> {

@@ -1,57 +1,52 @@
 import { PersistError } from '../../errors.ts'
-import type { LogPage, Transfer } from '../port.ts'
-import type { RedisConnection } from './redis-connection.ts'
+import type { LogPage, Tombstone, Transfer } from '../port.ts'
+import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisClient } from './redis-driver.ts'
-import { decode, encode, expiryOf } from './redis-entry.ts'
+import { decode, decodeOpen, encode, encodeOpen, expiryOf } from './redis-entry.ts'
 import type { RedisIndex } from './redis-index.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import type { RedisLog } from './redis-log.ts'
-import { PUT, TAKE } from './scripts/transfer.ts'
-
-const REPEATABLE = { repeatable: true }
+import { PUT, PUT_TOMBSTONE, TAKE, TAKE_TOMBSTONE } from './scripts/transfer.ts'
 
 export class RedisTransfer implements Transfer {
   readonly #connection: RedisConnection
   readonly #keys: RedisKeys
   readonly #log: RedisLog
   readonly #index: RedisIndex
-  readonly #assertOpen: () => void
 
-  constructor(
-    connection: RedisConnection,
-    keys: RedisKeys,
-    log: RedisLog,
-    index: RedisIndex,
-    assertOpen: () => void,
-  ) {
+  constructor(connection: RedisConnection, keys: RedisKeys, log: RedisLog, index: RedisIndex) {
     this.#connection = connection
     this.#keys = keys
     this.#log = log
     this.#index = index
-    this.#assertOpen = assertOpen
   }
 
   /** A walk over the keys of every server: logs without a record stand in no index. */
   async *ids(): AsyncGenerator<string> {
-    this.#assertOpen()
+    this.#connection.assertOpen()
     const client = await this.#connection.online()
     for (const server of client.nodes?.('master') ?? [client]) yield* this.#idsOn(server)
   }
 
-  async take(query: { sessionId: string; after: number; limit: number }): Promise<LogPage | undefined> {
+  async take(query: { sessionId: string; after: number; limit: number }) {
+    this.#connection.assertOpen()
     const { sessionId } = query
+    const { log, record, open, gone } = this.#keys.session(sessionId)
+    const terminatedUntil = (await this.#connection.eval(TAKE_TOMBSTONE, [gone], [], READS)) as number
+    if (terminatedUntil > 0) return { sessionId, terminatedUntil }
     const { entries, ...page } = await this.#log.entries(query)
-    const { log, record } = this.#keys.session(sessionId)
-    const answer = (await this.#connection.eval(TAKE, [log, record], [], REPEATABLE)) as string[]
-    const [epoch, generation, expiresAt, text] = answer
+    const answer = await this.#connection.eval(TAKE, [log, record, open], [], READS)
+    const [epoch, generation, expiresAt, text, streams] = answer as [string, string, string, string, string[]]
     if (epoch === undefined || epoch !== page.epoch) return undefined
     const events = entries.map((entry) => ({ ...decode(entry), expiresAt: expiryOf(entry) }))
     const numbers = { generation: Number(generation), expiresAt: Number(expiresAt) }
-    return { ...page, sessionId, epoch, ...numbers, events, session: parseRecord(text!) }
+    const found = { events, open: decodeOpen(streams), session: parseRecord(text) }
+    return { ...page, sessionId, epoch, ...numbers, ...found }
   }
 
-  async put(page: LogPage): Promise<boolean> {
-    this.#assertOpen()
+  async put(page: LogPage | Tombstone): Promise<boolean> {
+    this.#connection.assertOpen()
+    if ('terminatedUntil' in page) return this.#putTombstone(page)
     const { sessionId, epoch, generation, floor, session, expiresAt } = page
     if (!/^[0-9a-zA-Z]{8}$/.test(epoch)) {
       const way = 'epochs have eight characters of 0-9, a-z and A-Z'
@@ -61,23 +56,24 @@ export class RedisTransfer implements Transfer {
       )
     }
     const last = page.more ? (page.events.at(-1)?.position ?? 0) : page.last
-    const { log, record, gone } = this.#keys.session(sessionId)
-    const args = [
-      epoch,
-      generation,
-      floor,
-      last,
-      Math.ceil(expiresAt),
-      session?.delivered ?? '',
-      formatRecord(session),
-    ]
+    const { log, record, open, gone } = this.#keys.session(sessionId)
+    const head = [epoch, generation, floor, last, Math.ceil(expiresAt), session?.delivered ?? '']
+    const args = [...head, formatRecord(session), page.open.length, ...encodeOpen(page.open)]
     for (const event of page.events) {
       const ttl = Math.max(0, event.expiresAt - Math.floor(event.position / 1000))
       args.push(event.position, encode(event, ttl))
     }
-    const done = (await this.#connection.eval(PUT, [log, record, gone], args, REPEATABLE)) === 1
+    const done = (await this.#connection.eval(PUT, [log, record, open, gone], args, REPEATABLE)) === 1
     if (done && session) await this.#index.add(sessionId, Math.ceil(expiresAt))
     return done
+  }
+
+  async #putTombstone({ sessionId, terminatedUntil }: Tombstone): Promise<boolean> {
+    const { log, record, open, gone } = this.#keys.session(sessionId)
+    const args = [Math.ceil(terminatedUntil)]
+    await this.#connection.eval(PUT_TOMBSTONE, [log, record, open, gone], args, REPEATABLE)
+    await this.#index.remove(sessionId)
+    return true
   }
 
   async *#idsOn(server: RedisClient): AsyncGenerator<string> {
@@ -85,9 +81,10 @@ export class RedisTransfer implements Transfer {
     const pattern = `${start.replace(/[*?[\]\\^]/g, '\\$&')}*}`
     let cursor = '0'
     do {
+      this.#connection.assertOpen()
       const scan = () =>
         server.call('scan', cursor, 'MATCH', pattern, 'COUNT', 1_000) as Promise<[string, string[]]>
-      const [next, logs] = await this.#connection.run(scan, REPEATABLE)
+      const [next, logs] = await this.#connection.run(scan, READS)
       for (const log of logs) {
         const id = log.slice(start.length, -1)
         yield id.includes('%') ? decodeURIComponent(id) : id

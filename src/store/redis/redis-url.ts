@@ -65,7 +65,8 @@ export function parseRedisUrl(url: string): RedisTarget {
       ...(username && { username }),
       ...(password && { password }),
       ...(db && { db: Number(db) }),
-      ...(scheme === 'rediss' && { tls: {}, enableTLSForSentinelMode: true }),
+      // To Redis, to a master that Sentinel named, and to the sentinels themselves: ioredis has an option for each.
+      ...(scheme === 'rediss' && { tls: {}, enableTLSForSentinelMode: true, sentinelTLS: {} }),
       ...(sentinelUsername && { sentinelUsername }),
       ...(sentinelPassword && { sentinelPassword }),
     },

@@ -1,5 +1,5 @@
 import { errorText } from '../../errors.ts'
-import { planMigrations } from '../migrations/migrate.ts'
+import { migrationHealth } from '../migrations/migrate.ts'
 import type { StoreHealth, StoreStats } from '../port.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'
@@ -28,12 +28,10 @@ export async function checkHealth(
   warnings.push(...problems.filter((problem) => problem !== undefined))
   try {
     const latencyMs = await measure(db)
-    const { applied, pending } = await planMigrations(db.migrations)
+    const migrations = await migrationHealth(db.migrations)
     const { version } = (await db.read((sql) => sql('SELECT sqlite_version() AS version').get())) as {
       version: string
     }
-    const names = (migrations: readonly { name: string }[]) => migrations.map(({ name }) => name)
-    const migrations = { applied: names(applied), pending: names(pending) }
     return { backend, ok: true, version: `SQLite ${version}`, latencyMs, migrations, warnings }
   } catch (error) {
     return { backend, ok: false, warnings, error: errorText(error) }

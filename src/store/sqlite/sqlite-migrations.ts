@@ -4,10 +4,13 @@ import type { Connection } from './sqlite-driver.ts'
 const TABLE = `CREATE TABLE IF NOT EXISTS mcp_migrations (
   name       TEXT PRIMARY KEY,
   checksum   TEXT NOT NULL,
-  applied_at INTEGER NOT NULL
+  applied_at INTEGER NOT NULL,
+  compatible TEXT
 ) WITHOUT ROWID`
-const APPLIED = 'SELECT name, checksum, applied_at AS appliedAt FROM mcp_migrations ORDER BY name'
-const INSERT = 'INSERT INTO mcp_migrations (name, checksum, applied_at) VALUES (?,?,?) ON CONFLICT DO NOTHING'
+const COLUMN = "SELECT count(*) FROM pragma_table_info('mcp_migrations') WHERE name = 'compatible'"
+const ADD_COLUMN = 'ALTER TABLE mcp_migrations ADD COLUMN compatible TEXT'
+const INSERT = `INSERT INTO mcp_migrations (name, checksum, applied_at, compatible) VALUES (?,?,?,?)
+  ON CONFLICT DO NOTHING`
 
 type Use = <R>(task: (connection: Connection) => R) => Promise<R>
 
@@ -23,7 +26,12 @@ export class SqliteMigrations implements MigrationTarget {
   applied(): Promise<readonly AppliedMigration[]> {
     return this.#use((connection) => {
       const table = connection.prepare("SELECT 1 FROM sqlite_master WHERE name = 'mcp_migrations'").get()
-      return table ? (connection.prepare(APPLIED).all() as AppliedMigration[]) : []
+      if (!table) return []
+      const compatible = hasColumn(connection) ? 'compatible' : 'NULL AS compatible'
+      const columns = `name, checksum, applied_at AS appliedAt, ${compatible}`
+      return connection
+        .prepare(`SELECT ${columns} FROM mcp_migrations ORDER BY name`)
+        .all() as AppliedMigration[]
     })
   }
 
@@ -32,11 +40,12 @@ export class SqliteMigrations implements MigrationTarget {
   }
 }
 
-function apply(connection: Connection, { name, checksum, sql }: Migration): boolean {
+function apply(connection: Connection, { name, checksum, compatible, sql }: Migration): boolean {
   connection.exec('BEGIN IMMEDIATE')
   try {
     connection.exec(TABLE)
-    const won = connection.prepare(INSERT).run(name, checksum, Date.now()).changes === 1
+    if (!hasColumn(connection)) connection.exec(ADD_COLUMN)
+    const won = connection.prepare(INSERT).run(name, checksum, Date.now(), compatible).changes === 1
     if (won) connection.exec(sql)
     connection.exec('COMMIT')
     return won
@@ -44,4 +53,9 @@ function apply(connection: Connection, { name, checksum, sql }: Migration): bool
     if (connection.inTransaction) connection.exec('ROLLBACK')
     throw error
   }
+}
+
+/** Release 0.1.0 made the table without it. */
+function hasColumn(connection: Connection): boolean {
+  return Object.values(connection.prepare(COLUMN).get() as object)[0] === 1
 }

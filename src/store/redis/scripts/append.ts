@@ -1,10 +1,11 @@
 import { script } from '../redis-script.ts'
+import { OPEN_STREAMS } from './open-streams.ts'
 import { PRELUDE } from './prelude.ts'
 
 /**
  * Appends to the logs of one or more sessions; each append is atomic and fails alone.
  *
- * KEYS  for each append: log, record
+ * KEYS  for each append: log, record, open streams
  * ARGV  1 the sender, 8 characters
  *       2 the epoch of a log that has to be begun, 8 characters
  *       3 the number of the first append among the sender's; the others follow by one. The same number again means
@@ -14,7 +15,8 @@ import { PRELUDE } from './prelude.ts'
  *       6 events of a session to keep, '' all
  *       7 generation, '' not fenced
  *       8 events of each append
- *       then the entries, without their positions: `<ttl ms> <kind> <stream> <payload>`
+ *       then, for each append: the position to go on beyond, with the numbers of those entries that open or end a
+ *       stream, `<beyond>{ <n>}`; and the entries, without their positions: `<ttl ms> <kind> <stream> <payload>`
  *
  * Result, for each append, two values: the first position (the others follow by one) and the epoch; -1 and the
  * generation: fenced; -2 and '': no such session; -3 and a message: Redis refused.
@@ -26,7 +28,7 @@ import { PRELUDE } from './prelude.ts'
  * head (8 characters of name, number, position), so that it is done once and answered twice. A session has one owner:
  * four senders at once are more than there ever should be.
  */
-export const APPEND = script(`${PRELUDE}
+export const APPEND = script(`${PRELUDE}${OPEN_STREAMS}
 local sender, newEpoch, ttl, touches = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1'
 local limit, fence, count = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local FULL = HEAD .. 'c8c8I6I7'
@@ -45,14 +47,15 @@ local function push(log, position, first)
   return length
 end
 
-local function append(log, record, number, first)
+local function append(log, record, open, number, first)
   local touch = touches
   local raw = call('LINDEX', log, 0)
-  local last, floor, due, generation, expires, dies, epoch, latest, done, where
+  raw = raw and modern(raw)
+  local last, floor, due, generation, expires, dies, streams, epoch, latest, done, where
   if raw and #raw > SENDERS then
-    last, floor, due, generation, expires, dies, epoch, latest, done, where = unpackNumbers(FULL, raw)
+    last, floor, due, generation, expires, dies, streams, epoch, latest, done, where = unpackNumbers(FULL, raw)
   elseif raw then
-    last, floor, due, generation, expires, dies, epoch = unpackNumbers(HEAD .. 'c8', raw)
+    last, floor, due, generation, expires, dies, streams, epoch = unpackNumbers(HEAD .. 'c8', raw)
   end
   local senders = ''
   if raw and expires > now then
@@ -69,12 +72,12 @@ local function append(log, record, number, first)
       end
     end
     if done == number then return where, epoch end
-    if fence and generation ~= fence then return -1, generation end
+    if fence and generation ~= fence then return -1, integer(generation) end
   else
     if fence then return -2, '' end
-    call('UNLINK', log, record)
+    call('UNLINK', log, record, open)
     call('RPUSH', log, '')
-    last, floor, due, generation, expires, dies = 0, 0, 0, 0, 0, 0
+    last, floor, due, generation, expires, dies, streams = 0, 0, 0, 0, 0, 0, 0
     epoch, touch = newEpoch, true
   end
   if due > 0 and due <= now then
@@ -82,9 +85,10 @@ local function append(log, record, number, first)
     _, position, due = trim(log, 1000)
     floor = position or floor
   end
-  local position = math.max(last + 1, micros)
+  local beyond, changes = string.match(ARGV[first], '^(%d+)(.*)$')
+  local position = math.max(last + 1, beyond + 1, micros)
   if count > 0 then
-    local events = push(log, position, first) - 1
+    local events = push(log, position, first + 1) - 1
     if due == 0 then due = now + ttl end
     last = position + count - 1
     if limit and events > limit * 1.1 then
@@ -99,15 +103,21 @@ local function append(log, record, number, first)
     expires = now + ttl
     if expires > dies then dies, extended = slack(expires), true end
   end
-  call('LSET', log, 0, pack(FULL, last, floor, due, generation, expires, dies, epoch, sender, number, position)
+  if changes ~= '' then
+    for n in string.gmatch(changes, '%d+') do
+      streams = noteOpen(open, streams, ARGV[first + n], position + n - 1, dies)
+    end
+  end
+  call('LSET', log, 0, pack(FULL, last, floor, due, generation, expires, dies, streams, epoch, sender, number, position)
     .. sub(senders, 1, 63))
-  if extended then expireAt(dies, log, record) end
+  if extended then expireAt(dies, log, record, open) end
   return position, epoch
 end
 
 local results, number = {}, tonumber(ARGV[3])
-for i = 0, #KEYS / 2 - 1 do
-  local ok, position, epoch = pcall(append, KEYS[2 * i + 1], KEYS[2 * i + 2], number + i, 9 + i * count)
+for i = 0, #KEYS / 3 - 1 do
+  local ok, position, epoch =
+    pcall(append, KEYS[3 * i + 1], KEYS[3 * i + 2], KEYS[3 * i + 3], number + i, 9 + i * (count + 1))
   if not ok then
     position, epoch = -3, type(position) == 'table' and position.err or tostring(position)
   end

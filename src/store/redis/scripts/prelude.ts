@@ -16,10 +16,19 @@ local now = math.floor(micros / 1000)
 
 local function integer(number) return string.format('%.0f', number) end
 
--- last and floor (positions), due (when the oldest event expires, 0: there is none), generation, expires, dies; then 8
--- characters of epoch, then what senders did last, see append.
-local HEAD = '>I7I7I7I5I7I7'
-local EPOCH, SENDERS = 41, 49
+-- last and floor (positions), due (when the oldest event expires, 0: there is none), generation, expires, dies, and how
+-- many streams are open; then 8 characters of epoch, then what senders did last, 21 characters each, see append.
+local HEAD = '>I7I7I7I7I7I7I3'
+local EPOCH, SENDERS = 46, 54
+
+-- Layout 1 had generations of five bytes and did not count open streams: its heads are shorter by five.
+local function isOld(raw) return (#raw - 48) % 21 == 0 end
+
+local function modern(raw)
+  if not isOld(raw) then return raw end
+  local last, floor, due, generation, expires, dies = struct.unpack('>I7I7I7I5I7I7', raw)
+  return struct.pack(HEAD, last, floor, due, generation, expires, dies, 0) .. string.sub(raw, 41)
+end
 
 -- When the keys of a session that expires at 'expires' shall die.
 local function slack(expires) return math.floor(now + (expires - now) * 1.125 + 1000) end

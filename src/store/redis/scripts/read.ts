@@ -15,14 +15,17 @@ local log = KEYS[1]
 local filtered, wanted, after, limit = ARGV[1] == '1', ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local raw = redis.call('LINDEX', log, 0)
 if not raw then return {} end
-local last, floor, due, generation, expires, dies = struct.unpack(HEAD, raw)
+local found = raw
+raw = modern(raw)
+local last, floor, due, _, expires = struct.unpack(HEAD, raw)
 if expires <= now then return {} end
 
 if due > 0 and due <= now then
   local _, position
   _, position, due = trim(log, 100000)
   floor = position or floor
-  redis.call('LSET', log, 0, struct.pack(HEAD, last, floor, due, generation, expires, dies) .. string.sub(raw, EPOCH))
+  -- In the layout it was found in: who only reads changes nothing that an older release could not read.
+  redis.call('LSET', log, 0, struct.pack('>I7I7I7', last, floor, due) .. string.sub(found, 22))
 end
 local length = redis.call('LLEN', log)
 
@@ -49,7 +52,7 @@ local function start()
 end
 
 local result = {string.sub(raw, EPOCH, EPOCH + 7), integer(floor), integer(last)}
-local index, found, damaged, more, scanned = start(), 0, 0, 0, after
+local index, count, damaged, more, scanned = start(), 0, 0, 0, after
 local chunk, looked, bytes = math.min(limit + 1, 16), 0, 0
 while index < length and more == 0 do
   local page, before = redis.call('LRANGE', log, index, index + chunk - 1), bytes
@@ -59,9 +62,9 @@ while index < length and more == 0 do
     if not position then
       damaged = damaged + 1
     elseif not filtered or stream == wanted then
-      if found == limit then more = 1 break end
-      found = found + 1
-      result[6 + found] = entry
+      if count == limit then more = 1 break end
+      count = count + 1
+      result[6 + count] = entry
     end
     scanned = position or scanned
   end
@@ -70,6 +73,7 @@ while index < length and more == 0 do
   if index < length and scanned > after and (looked >= 2000 or bytes >= 4194304) then more = 1 end
   if chunk < 256 and bytes - before < 262144 then chunk = chunk * 2 end
 end
+if more == 0 then scanned = math.max(after, last) end
 result[4], result[5], result[6] = more, damaged, integer(scanned)
 return result
 `)

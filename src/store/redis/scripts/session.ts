@@ -1,25 +1,27 @@
 import { script } from '../redis-script.ts'
+import { NODE_STATE } from './node.ts'
+import { OPEN_STREAMS } from './open-streams.ts'
 import { PRELUDE } from './prelude.ts'
 
 /**
  * The record is text: owner ('' nobody), delivered, created, used, ttl, principal and state, a line each; the last two are
- * JSON, and so without line breaks. Generation and expiry stand in the
- * head of the log, where appends need them.
+ * JSON, and so without line breaks. Generation and expiry stand in the head of the log, where appends need them.
  */
 const RECORD = `
 local RECORD = '^([^\\n]*)\\n(%d+)\\n(%d+)\\n(%d+)\\n(%d+)\\n(.*)$'
 
--- The numbers of the log's head, if the session lives, and the head itself.
+-- The numbers of the log's head, if the session lives, what follows them, and the head as it was found.
 local function live(log)
-  local raw = redis.call('LINDEX', log, 0)
-  if not raw then return nil end
+  local found = redis.call('LINDEX', log, 0)
+  if not found then return nil end
+  local raw = modern(found)
   local numbers = {struct.unpack(HEAD, raw)}
   if numbers[5] <= now then return nil end
-  return numbers, raw
+  return numbers, string.sub(raw, EPOCH), found
 end
 
-local function writeHead(log, numbers, raw)
-  redis.call('LSET', log, 0, struct.pack(HEAD, unpack(numbers, 1, 6)) .. string.sub(raw, EPOCH))
+local function writeHead(log, numbers, rest)
+  redis.call('LSET', log, 0, struct.pack(HEAD, unpack(numbers, 1, 7)) .. rest)
 end
 
 local function writeRecord(record, ...)
@@ -28,51 +30,64 @@ end
 `
 
 /**
- * KEYS  log, record, tombstone
- * ARGV  1 epoch, 2 owner, 3 ttl in ms, 4 principal and state: two lines of JSON
- * Result: 'ok', 'taken' or 'gone'
+ * KEYS  log, record, open streams, tombstone
+ * ARGV  1 epoch, 2 owner, 3 ttl in ms, 4 generation, 5 principal and state: two lines of JSON
+ * Result: 'ok', 'taken' or 'gone'. Sent a second time it is 'ok' again: nobody else draws the same generation.
  */
 export const CREATE = script(`${PRELUDE}${RECORD}
-local log, record = KEYS[1], KEYS[2]
-if redis.call('EXISTS', KEYS[3]) == 1 then return 'gone' end
-if live(log) and redis.call('EXISTS', record) == 1 then return 'taken' end
-redis.call('UNLINK', log, record)
+local log, record, open = KEYS[1], KEYS[2], KEYS[3]
+if redis.call('EXISTS', KEYS[4]) == 1 then return 'gone' end
+local numbers = live(log)
+local text = numbers and redis.call('GET', record)
+if text then
+  local again = numbers[4] == tonumber(ARGV[4]) and string.match(text, '^[^\\n]*') == ARGV[2]
+  return again and 'ok' or 'taken'
+end
+redis.call('UNLINK', log, record, open)
 local expires = now + ARGV[3]
-redis.call('RPUSH', log, struct.pack(HEAD, 0, 0, 0, 1, expires, slack(expires)) .. ARGV[1])
-writeRecord(record, ARGV[2], 0, integer(now), integer(now), ARGV[3], ARGV[4])
+redis.call('RPUSH', log, struct.pack(HEAD, 0, 0, 0, ARGV[4], expires, slack(expires), 0) .. ARGV[1])
+writeRecord(record, ARGV[2], 0, integer(now), integer(now), ARGV[3], ARGV[5])
 expireAt(slack(expires), log, record)
 return 'ok'
 `)
 
 /**
  * KEYS  log, record
- * Result: {} or {generation, expires, record}
+ * ARGV  as of nodeState
+ * Result: {} or {generation, expires, record, state of the owner}
  */
-export const GET = script(`${PRELUDE}${RECORD}
-local text, numbers, raw = redis.call('GET', KEYS[2]), live(KEYS[1])
+export const GET = script(`${PRELUDE}${RECORD}${NODE_STATE}
+local text, numbers = redis.call('GET', KEYS[2]), live(KEYS[1])
 if not numbers or not text then return {} end
-return {numbers[4], numbers[5], text}
+return {integer(numbers[4]), numbers[5], text, nodeState(string.match(text, '^[^\\n]*'), ARGV[1], ARGV[2], ARGV[3])}
 `)
 
 /**
- * KEYS  log, record
- * ARGV  1 the new owner, 2 the generation it saw, 3 the owner it saw ('' nobody), 4 what to add to the generation
- * Result: as of GET, after the change; {}: it was not to be had
+ * KEYS  log, record, open streams
+ * ARGV  1 the new owner, 2 the generation it saw, 3 the owner it saw ('' nobody), 4 the new generation
+ *       then as of nodeState
+ * Result: as of GET, after the change, and the hash of open streams; {}: it was not to be had. Sent a second time
+ * it is done once: nobody else draws the same generation.
  */
-export const CLAIM = script(`${PRELUDE}${RECORD}
-local text, numbers, raw = redis.call('GET', KEYS[2]), live(KEYS[1])
-if not numbers or not text or numbers[4] ~= tonumber(ARGV[2]) then return {} end
-local owner, rest = string.match(text, '^([^\\n]*)(.*)$')
-if owner ~= ARGV[3] then return {} end
-numbers[4] = numbers[4] + ARGV[4]
-writeHead(KEYS[1], numbers, raw)
-writeRecord(KEYS[2], ARGV[1] .. rest)
-return {numbers[4], numbers[5], ARGV[1] .. rest}
+export const CLAIM = script(`${PRELUDE}${RECORD}${NODE_STATE}${OPEN_STREAMS}
+local log, record, open, claimer = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local text, numbers, rest, found = redis.call('GET', record), live(log)
+if not numbers or not text then return {} end
+local owner, lines = string.match(text, '^([^\\n]*)(.*)$')
+local seen = numbers[4] == tonumber(ARGV[2]) and (owner == ARGV[3] or owner == claimer)
+local again = numbers[4] == tonumber(ARGV[4]) and owner == claimer
+if not seen and not again then return {} end
+if isOld(found) then numbers[7] = findOpen(log, open, numbers[6]) end
+numbers[4] = tonumber(ARGV[4])
+writeHead(log, numbers, rest)
+writeRecord(record, claimer .. lines)
+local streams = numbers[7] > 0 and redis.call('HGETALL', open) or {}
+return {integer(numbers[4]), numbers[5], claimer .. lines, nodeState(claimer, ARGV[5], ARGV[6], ARGV[7]), streams}
 `)
 
 /** KEYS log, record · ARGV 1 generation · Result: 1 released, 0 not in that generation */
 export const RELEASE = script(`${PRELUDE}${RECORD}
-local text, numbers, raw = redis.call('GET', KEYS[2]), live(KEYS[1])
+local text, numbers = redis.call('GET', KEYS[2]), live(KEYS[1])
 if not numbers or not text or numbers[4] ~= tonumber(ARGV[1]) then return 0 end
 writeRecord(KEYS[2], (string.gsub(text, '^[^\\n]*', '')))
 return 1
@@ -80,38 +95,48 @@ return 1
 
 /** KEYS log, record · ARGV 1 generation, 2 the state as JSON · Result: 1 replaced, 0 not in that generation */
 export const UPDATE = script(`${PRELUDE}${RECORD}
-local text, numbers, raw = redis.call('GET', KEYS[2]), live(KEYS[1])
+local text, numbers = redis.call('GET', KEYS[2]), live(KEYS[1])
 if not numbers or not text or numbers[4] ~= tonumber(ARGV[1]) then return 0 end
 writeRecord(KEYS[2], (string.match(text, '^(.*)\\n')), ARGV[2])
 return 1
 `)
 
-/** KEYS log, record · ARGV 1 ttl in ms, 2 delivered ('' unchanged) · Result: 1, or 0 without such a session */
+/**
+ * KEYS  log, record, open streams
+ * ARGV  1 ttl in ms ('' its expiry stays), 2 delivered ('' unchanged), 3 the caller's generation ('' none)
+ * Result: 1, or 0: there is no such session, or it is in another generation
+ */
 export const TOUCH = script(`${PRELUDE}${RECORD}
-local text, numbers, raw = redis.call('GET', KEYS[2]), live(KEYS[1])
+local text, numbers, rest = redis.call('GET', KEYS[2]), live(KEYS[1])
 if not numbers or not text then return 0 end
-local owner, delivered, created, _, ttl, rest = string.match(text, RECORD)
-if ARGV[2] ~= '' and tonumber(ARGV[2]) > tonumber(delivered) then delivered = ARGV[2] end
-writeRecord(KEYS[2], owner, delivered, created, integer(now), ttl, rest)
-local expires = now + ARGV[1]
+local ttl, raised, generation = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local owner, delivered, created, used, lifetime, lines = string.match(text, RECORD)
+local raises = raised and raised > tonumber(delivered)
+if raises then delivered = ARGV[2] end
+if ttl then used = integer(now) end
+if raises or ttl then writeRecord(KEYS[2], owner, delivered, created, used, lifetime, lines) end
+local expires = now + (ttl or 0)
 if expires > numbers[5] then
   numbers[5] = expires
   if expires > numbers[6] then
     numbers[6] = slack(expires)
-    expireAt(numbers[6], KEYS[1], KEYS[2])
+    expireAt(numbers[6], KEYS[1], KEYS[2], KEYS[3])
   end
-  writeHead(KEYS[1], numbers, raw)
+  writeHead(KEYS[1], numbers, rest)
 end
-return 1
+return (not generation or numbers[4] == generation) and 1 or 0
 `)
 
-/** Leaves a tombstone for the session's ttl. KEYS log, record, tombstone · Result: 1, or 0 without such a session */
+/**
+ * Leaves a tombstone for the session's ttl.
+ * KEYS log, record, open streams, tombstone · Result: 1, or 0 without such a session
+ */
 export const TERMINATE = script(`${PRELUDE}${RECORD}
 local text = redis.call('GET', KEYS[2])
 if not live(KEYS[1]) or not text then return 0 end
 local _, _, _, _, ttl = string.match(text, RECORD)
-redis.call('UNLINK', KEYS[1], KEYS[2])
-redis.call('SET', KEYS[3], '', 'PX', ttl)
+redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
+redis.call('SET', KEYS[4], '', 'PX', ttl)
 return 1
 `)
 

@@ -1,6 +1,6 @@
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
 import { expect, test, vi } from 'vitest'
-import { MemoryEventStore, openStore } from '../src/index.ts'
+import { MemoryEventStore, openStore } from '../../src/index.ts'
 
 test('an event published on one node is heard once by the listeners of every node, and by none that has left', async () => {
   const store = new MemoryEventStore()

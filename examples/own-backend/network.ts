@@ -1,0 +1,102 @@
+import {
+  type Bus,
+  type NodeRecord,
+  type NodeTable,
+  nodeChannel,
+  PersistError,
+  refuseTooLong,
+} from 'mcp-persist/backend'
+import type { JsonFile } from './json-file.ts'
+
+type Listener<T> = (heard: T | undefined) => void
+
+/** Nodes and what they say to each other: all of them are in this process, and nothing of it need outlive the process. */
+export class LocalNetwork {
+  readonly #file: JsonFile
+  readonly #nodes = new Map<string, NodeRecord & { leaseUntil: number; letters: Uint8Array[] }>()
+  readonly #receivers = new Map<string, Set<Listener<Uint8Array>>>()
+  readonly #listeners = new Map<string, Set<Listener<string>>>()
+
+  constructor(file: JsonFile) {
+    this.#file = file
+  }
+
+  live(id: string) {
+    const node = this.#nodes.get(id)
+    return node && node.leaseUntil > Date.now() ? node : undefined
+  }
+
+  count(): number {
+    return [...this.#nodes.keys()].filter((id) => this.live(id)).length
+  }
+
+  sweep(dryRun: boolean): number {
+    const dead = [...this.#nodes.keys()].filter((id) => !this.live(id))
+    if (!dryRun) for (const id of dead) this.#nodes.delete(id)
+    return dead.length
+  }
+
+  close(): void {
+    this.#receivers.clear()
+    this.#listeners.clear()
+  }
+
+  readonly nodes: NodeTable = {
+    register: (node, lease) =>
+      this.#file.read(
+        () => void this.#nodes.set(node.id, { ...node, leaseUntil: Date.now() + lease, letters: [] }),
+      ),
+    renew: (id, lease) =>
+      this.#file.read(() => {
+        const node = this.live(id)
+        if (node) node.leaseUntil = Date.now() + lease
+        return node !== undefined
+      }),
+    unregister: (id) => this.#file.read(() => void this.#nodes.delete(id)),
+    get: (id) =>
+      this.#file.read(() => {
+        const node = this.live(id)
+        return node && { id, publicKey: node.publicKey, profile: node.profile }
+      }),
+  }
+
+  readonly bus: Bus = {
+    send: (nodeId, message) =>
+      this.#file.read(() => {
+        refuseTooLong(message)
+        if (!this.live(nodeId)) return false
+        tell(this.#receivers, nodeId, message)
+        return true
+      }),
+    receive: (nodeId, onMessage) => this.#file.read(() => listen(this.#receivers, nodeId, onMessage)),
+    post: (nodeId, letter) =>
+      this.#file.read(() => {
+        const node = this.live(nodeId)
+        if (!node) return false
+        if (node.letters.length >= 10_000) throw new PersistError('OVERLOADED', 'The mailbox is full.')
+        node.letters.push(letter)
+        tell(this.#listeners, nodeChannel(nodeId), undefined)
+        return true
+      }),
+    collect: (nodeId) => this.#file.read(() => this.live(nodeId)?.letters.splice(0, 1000) ?? []),
+    publish: (channel, text) => this.#file.read(() => tell(this.#listeners, channel, text)),
+    subscribe: (channel, onWake) => this.#file.read(() => listen(this.#listeners, channel, onWake)),
+  }
+}
+
+function listen<T>(map: Map<string, Set<Listener<T>>>, name: string, listener: Listener<T>) {
+  const listeners = map.get(name) ?? new Set()
+  map.set(name, listeners.add(listener))
+  return { close: async () => void listeners.delete(listener) }
+}
+
+/** A listener never runs inside the call that told it, nor after it was closed. */
+function tell<T>(map: Map<string, Set<Listener<T>>>, name: string, heard: T | undefined): number {
+  const listeners = map.get(name)
+  for (const listener of listeners ?? []) {
+    setImmediate(() => {
+      if (map.get(name) === listeners && listeners?.has(listener)) listener(heard)
+    })
+  }
+  return listeners?.size ?? 0
+}

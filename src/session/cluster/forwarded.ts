@@ -1,0 +1,79 @@
+import type { AppRequest } from '../../app/app.ts'
+import type { News } from '../streams/remote-subscriber.ts'
+import { isLast } from '../streams/stream.ts'
+import type { Tail } from '../streams/tail.ts'
+
+export interface ForwardedOptions {
+  readonly sessionId: string
+  readonly principal: string | null
+  /** Who asked, for whatever has to be asked in the client's name later. */
+  readonly caller: AppRequest
+  /** The owner has nothing more to say of the stream, and it is not over. */
+  readonly onOrphaned: (forwarded: Forwarded) => void
+}
+
+/** Pieces of news that are kept for a stream whose answer is not here yet; then the log is read. */
+const MAX_EARLY = 64
+
+/**
+ * One request that another node answers, from the question to the end of its stream. News may be here before the answer
+ * is: they are kept in their order, and told to the stream when it begins.
+ */
+export class Forwarded {
+  readonly sessionId: string
+  readonly principal: string | null
+  readonly caller: AppRequest
+  readonly #onOrphaned: ForwardedOptions['onOrphaned']
+  /** The owner that feeds it, and the number of the question that it goes by there. */
+  place: { readonly nodeId: string; readonly id: number } | undefined
+  /** The owner has told how it ends. */
+  over = false
+  #tail: Tail | undefined
+  #early: News[] = []
+
+  constructor({ sessionId, principal, caller, onOrphaned }: ForwardedOptions) {
+    this.sessionId = sessionId
+    this.principal = principal
+    this.caller = caller
+    this.#onOrphaned = onOrphaned
+  }
+
+  /** The client's stream; undefined as long as the answer may be something else. */
+  get tail(): Tail | undefined {
+    return this.#tail
+  }
+
+  begin(tail: Tail): void {
+    this.#tail = tail
+    for (const news of this.#early.splice(0)) this.hear(news)
+  }
+
+  hear(news: News): void {
+    const tail = this.#tail
+    if (!tail) return void this.#keep(news)
+    this.over = 'over' in news || ('update' in news && isLast(news.update))
+    if ('update' in news) return void tail.push(news.update)
+    if ('look' in news) return void tail.nudge()
+    switch (news.over) {
+      case 'cut':
+        return void tail.cutAfter(news.at ?? 0, news.retry)
+      case 'close':
+        return void tail.close()
+      case 'finite':
+        return void tail.endAfterStored()
+      case 'moved':
+        return void this.#onOrphaned(this)
+    }
+  }
+
+  /** Something that was told of it is lost. */
+  look(): void {
+    this.#tail?.nudge()
+  }
+
+  /** Beyond the bound events are left to the log; how the stream is over is always kept. */
+  #keep(news: News): void {
+    if (this.#early.length < MAX_EARLY || 'over' in news) this.#early.push(news)
+    else if (!('look' in this.#early.at(-1)!)) this.#early.push({ look: true })
+  }
+}

@@ -1,0 +1,90 @@
+import { readBody } from '../../app/app.ts'
+import { errorText, isPersistError } from '../../errors.ts'
+import type { Settings } from '../../options.ts'
+import { MESSAGE_LIMIT } from '../../store/port.ts'
+import type { OwnerAnswer, SessionRequest } from '../live/handling.ts'
+import type { OwnedSessions } from '../ownership/owned-sessions.ts'
+import { type Answer, refuse, unavailable } from '../protocol/answer.ts'
+import type { Said } from './exchange.ts'
+import type { Followers } from './followers.ts'
+import { type FollowQuestion, fromWire, type Question, type RequestQuestion, say } from './questions.ts'
+
+export interface OwnerEndpointOptions {
+  readonly owned: OwnedSessions
+  readonly followers: Followers
+  readonly settings: Settings
+  /** Answers a request for a session that this node owns, or may take. */
+  readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | 'moved'>
+}
+
+/** Bytes of an answer that travels in one message. */
+const MAX_ANSWER = MESSAGE_LIMIT - 1024 * 1024
+
+/** What a forwarder at another node asks of this one, answered. It mirrors `forwarder.ts`. */
+export class OwnerEndpoint {
+  readonly #options: OwnerEndpointOptions
+
+  constructor(options: OwnerEndpointOptions) {
+    this.#options = options
+  }
+
+  /** Never rejects. */
+  async onQuestion(from: string, id: number, { content, body }: Said): Promise<Said> {
+    const question = content as Question
+    try {
+      if (question.kind === 'request') return await this.#onRequest(from, id, question, body)
+      return await this.#onFollow(from, id, question)
+    } catch (error) {
+      const { logger, retryInterval: retry } = this.#options.settings
+      const { kind, sessionId } = question
+      logger.error(
+        { question: kind, sessionId, error: errorText(error) },
+        'a question of another node failed',
+      )
+      return kind === 'follow' ? say({ kind: 'cut', retry }) : whole(failure(error))
+    }
+  }
+
+  async #onRequest(from: string, id: number, asked: RequestQuestion, body?: Uint8Array): Promise<Said> {
+    const { followers, serve } = this.#options
+    const { sessionId, principal, streamId, again, take = false } = asked
+    const request = fromWire(asked.request, body)
+    const remote = followers.remote(from, id)
+    const answer = await serve({ sessionId, principal, streamId, again, request, remote }, take)
+    if (answer === 'moved') return say({ kind: 'moved' })
+    const { status, headers } = answer
+    if ('stream' in answer) return say({ kind: 'stream', status, headers, stream: answer.stream })
+    if ('response' in answer) {
+      return whole({ status, headers, body: await readBody(answer.response, MAX_ANSWER) })
+    }
+    if ('tail' in answer)
+      throw new Error('A request of another node was answered with a stream for this one.')
+    return whole(answer)
+  }
+
+  async #onFollow(from: string, id: number, asked: FollowQuestion): Promise<Said> {
+    const { owned, followers, settings } = this.#options
+    const { sessionId, principal, streamId, request } = asked
+    const found = await owned.find(sessionId, principal, fromWire(request), { own: true })
+    if ('live' in found) {
+      const finite = found.live.audience.follow(streamId, followers.remote(from, id))
+      return say({ kind: 'following', finite })
+    }
+    if ('missing' in found) return say({ kind: 'missing' })
+    if ('moved' in found) return say({ kind: 'moved' })
+    return say({ kind: 'cut', retry: settings.retryInterval })
+  }
+}
+
+function whole({ status, headers, body }: Answer & { body: Uint8Array | string }): Said {
+  return say({ kind: 'answer', status, headers }, typeof body === 'string' ? Buffer.from(body) : body)
+}
+
+/** What went wrong stands in the log of this node; clients do not learn it. */
+function failure(error: unknown): Answer & { body: string } {
+  const passing = isPersistError(error, 'STORE_UNAVAILABLE') || isPersistError(error, 'OVERLOADED')
+  const answer = passing
+    ? unavailable('The session cannot be looked up.')
+    : refuse(500, 'Internal server error', { code: -32603 })
+  return answer as Answer & { body: string }
+}

@@ -1,0 +1,68 @@
+import type { AppRequest, HeaderPairs, Remote } from '../../app/app.ts'
+import { parseJson } from '../protocol/json-rpc.ts'
+import type { StreamRef } from '../streams/stream.ts'
+import type { Said } from './exchange.ts'
+
+/** What one node asks of another. The body of a request travels beside it. */
+export type Question = RequestQuestion | FollowQuestion
+
+/** An HTTP request for a session that the other node owns. */
+export interface RequestQuestion {
+  readonly kind: 'request'
+  readonly sessionId: string
+  readonly principal: string | null
+  /** Where the answer goes in the log, picked by the node that asks. */
+  readonly streamId: string
+  /** The request may have reached an owner that is gone now: look into the log first. */
+  readonly again: boolean
+  /** The session may be nobody's: take it. */
+  readonly take?: true
+  readonly request: WireRequest
+}
+
+/** The node that asks serves a client's stream, and its owner until now is gone or has given the session up. */
+export interface FollowQuestion {
+  readonly kind: 'follow'
+  readonly sessionId: string
+  readonly streamId: string
+  /** Who follows: the owner may have the session in the store without having it in memory. */
+  readonly principal: string | null
+  readonly request: WireRequest
+}
+
+export type Reply =
+  /** Not the owner (any more): ask the store who is. */
+  | { readonly kind: 'moved' }
+  | { readonly kind: 'answer'; readonly status: number; readonly headers: HeaderPairs }
+  | {
+      readonly kind: 'stream'
+      readonly status: number
+      readonly headers: HeaderPairs
+      readonly stream: StreamRef
+    }
+  /** It is followed from now on; what came before is in the log. `finite`: nothing more will come. */
+  | { readonly kind: 'following'; readonly finite: boolean }
+  /** There is no such session for that caller. */
+  | { readonly kind: 'missing' }
+  /** Its client is to come again. */
+  | { readonly kind: 'cut'; readonly retry?: number | undefined }
+
+export interface WireRequest {
+  readonly method: string
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly remote?: Remote | undefined
+  readonly authInfo?: unknown
+}
+
+export function toWire({ method, url, headers, remote, authInfo }: AppRequest): WireRequest {
+  return { method, url, headers, ...(remote && { remote }), ...(authInfo !== undefined && { authInfo }) }
+}
+
+export function fromWire(wire: WireRequest, body?: Uint8Array): AppRequest {
+  return body ? { ...wire, body, parsed: parseJson(body) } : wire
+}
+
+export function say(content: Question | Reply, body?: Uint8Array): Said {
+  return body ? { content, body } : { content }
+}
