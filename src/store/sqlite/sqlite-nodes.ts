@@ -114,7 +114,7 @@ export class SqliteNodes implements NodeTable {
     sql('DELETE FROM mcp_letters WHERE node_id = ?').run(id)
     sql('DELETE FROM mcp_nodes WHERE id = ?').run(id)
     this.#locks.release(row.lockFile)
-    this.doubt(id)
+    this.#trusted.delete(id)
     if (row.socket !== null) this.#sockets.remove(row.socket)
   }
 
@@ -140,16 +140,12 @@ export class SqliteNodes implements NodeTable {
   }
 
   /**
-   * As `look`, but the file is not asked while the lease that was seen last runs: for those who hear of the node's end
-   * in another way, and then say so with `doubt`.
+   * As `look`, but the file is not asked while the lease that was seen last runs: for those who would hear of the node's
+   * end in another way.
    */
   async trust(id: string): Promise<SqliteNode | undefined> {
     const known = this.#trusted.get(id)
     return known && known.leaseUntil > this.#clock.now() ? known : this.look(id)
-  }
-
-  doubt(id: string): void {
-    this.#trusted.delete(id)
   }
 
   /** The node is heard on this socket from now on. */
