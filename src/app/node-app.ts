@@ -84,6 +84,8 @@ function connect(
   })
   res.on('close', closed)
   socket.on('drain', () => res.emit('drain'))
+  // As a server does: `res.destroy(error)` ends the response, and not the process.
+  socket.on('error', () => {})
   socket.on('close', () => {
     if (res.writableFinished) return
     req.destroy()

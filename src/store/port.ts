@@ -141,7 +141,7 @@ export interface SessionState {
   readonly protocolVersion: string
   readonly logLevel?: string
   readonly subscriptions?: readonly string[]
-  /** Where the principal was seen; left out: it is not known, or a release before 0.2.0 wrote the record. */
+  /** Where the principal was seen; left out: there is none, or the record is older than this. */
   readonly principalSource?: PrincipalSource
   /** The credential accepted last, where nothing tells whose it is. */
   readonly credential?: CredentialDigest

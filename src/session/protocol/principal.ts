@@ -87,7 +87,7 @@ function named(principal: string | null, source: PrincipalSource): SeenPrincipal
 
 /** What `principal` and `authorise` see of a request. */
 export function viewOf({ method, url, headers, authInfo }: AppRequest): PrincipalRequest {
-  const view = new Headers(headers)
+  const view = new Headers(Object.entries(headers))
   for (const name of Object.keys(headers)) {
     // A header may be called `get` or `constructor`: it is to be had by the methods that it must not replace.
     if (!(name in view)) Object.defineProperty(view, name, { value: headers[name], enumerable: true })
