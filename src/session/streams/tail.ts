@@ -113,7 +113,9 @@ export class Tail implements Listener {
     this.#sink = sink
     sink.onDrain = () => {
       this.#blocked = false
-      if (this.#behind) this.#read()
+      // A read under way sees it by itself. A stream's reader may pull between any two of its steps, and a second one beside
+      // it would find the first one's end and stop, with what is left unread.
+      if (this.#behind && this.#state === 'live') void this.#read()
     }
     this.#state = 'live'
     if (this.#behind) {
