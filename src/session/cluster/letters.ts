@@ -1,4 +1,5 @@
 import type { AppRequest, HeaderPairs, Remote } from '../../app/app.ts'
+import { parseJson } from '../../json.ts'
 import type { Update } from '../streams/tail.ts'
 
 /** What nodes write to each other. A letter is JSON, sealed to the node it is for. */
@@ -91,11 +92,6 @@ export function fromWire(wire: WireRequest): AppRequest {
   const { body: encoded, ...rest } = wire
   if (encoded === undefined) return rest
   const body = Buffer.from(encoded, 'base64')
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(body.toString())
-  } catch {
-    // Not JSON: the app will say so.
-  }
+  const parsed = parseJson(body)
   return { ...rest, body, ...(parsed !== undefined && { parsed }) }
 }

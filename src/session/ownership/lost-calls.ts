@@ -1,3 +1,4 @@
+import { parseJson } from '../../json.ts'
 import type { EventLog } from '../../store/store.ts'
 import { type LocalApp, readMessages } from '../live/local-app.ts'
 import {
@@ -48,14 +49,6 @@ export async function findLostCalls(log: EventLog, sessionId: string): Promise<r
     parsed,
     requests: [...requests.values()],
   }))
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 /** Requests that only read, or that leave the same state however often they are made (MCP 2025-11-25, "Server Features"). */

@@ -1,3 +1,5 @@
+import { parseJson } from '../../json.ts'
+
 /** A JSON-RPC 2.0 message, as far as the engine looks at it. */
 export interface Message {
   readonly id?: string | number | null
@@ -31,11 +33,7 @@ export function toMessages(parsed: unknown): readonly Message[] | undefined {
 }
 
 export function parseMessage(text: string): Message | undefined {
-  try {
-    return toMessages(JSON.parse(text))?.[0]
-  } catch {
-    return undefined
-  }
+  return toMessages(parseJson(text))?.[0]
 }
 
 /** JSON-RPC ids 1 and "1" are two ids. */
