@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { type App, type AppRequest, header, isEventStream, readBody } from '../app/app.ts'
-import { delay, monotonicNow } from '../clock.ts'
+import { type App, type AppRequest, type AppResponse, header, isEventStream, readBody } from '../app/app.ts'
+import { delay, monotonicNow, withTimeout } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
+import { findInitialize, type InitializeRequest, parseJson } from '../json.ts'
 import type { Settings } from '../options.ts'
 import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/store.ts'
@@ -19,10 +20,11 @@ import {
   refuse,
   relay,
   sessionNotFound,
+  shuttingDown,
   unavailable,
   withCors,
 } from './protocol/answer.ts'
-import { isResponse, type Message, parseMessage } from './protocol/json-rpc.ts'
+import { isResponse, toMessages } from './protocol/json-rpc.ts'
 import { primes } from './protocol/priming.ts'
 import { principalOf } from './protocol/principal.ts'
 import { Tail } from './streams/tail.ts'
@@ -47,6 +49,14 @@ export interface SessionRequest {
   readonly remote?: RemoteListener
 }
 
+/** Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours. */
+const SESSION_ID = /^[\x21-\x7e]{1,256}$/
+
+const MENDED_BY_WAITING = ['STORE_UNAVAILABLE', 'OVERLOADED', 'STORE_CLOSED'] as const
+
+// Milliseconds that the app gets to say a word about a caller whom it would not serve anyway.
+const PATIENCE = 2000
+
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
   readonly #options: EngineOptions
@@ -56,6 +66,7 @@ export class Engine {
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
   #handling = 0
+  #warned = false
 
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
@@ -97,18 +108,33 @@ export class Engine {
   async handle(request: AppRequest): Promise<Answer> {
     this.#handling += 1
     try {
-      return await this.#route(request)
-    } catch (error) {
-      const { logger } = this.#options.settings
-      const sessionId = request.headers['mcp-session-id']
-      logger.error({ sessionId, method: request.method, error: errorText(error) }, 'a request failed')
-      if (isPersistError(error, 'STORE_UNAVAILABLE') || isPersistError(error, 'OVERLOADED')) {
-        return unavailable('The session cannot be looked up.')
-      }
-      return refuse(500, isPersistError(error) ? error.message : 'Internal server error', { code: -32603 })
+      const answer = await this.#route(request).catch((error: unknown) => this.#failure(request, error))
+      return await this.readable(answer, request)
     } finally {
       this.#handling -= 1
     }
+  }
+
+  /**
+   * `refusal` with the CORS headers that the app gives this caller: a page that is refused must be able to read why. What
+   * the app has answered itself has them, or is not to have them.
+   */
+  async readable(refusal: Answer, caller: AppRequest): Promise<Answer> {
+    if (caller.headers['origin'] === undefined || refusal.status < 400 || !('body' in refusal)) return refusal
+    if (header(refusal.headers, 'access-control-allow-origin') !== undefined) return refusal
+    const response = await this.#ask(caller)
+    response?.cancel()
+    return withCors(refusal, response?.headers ?? [])
+  }
+
+  /**
+   * Is there a session that this id, in a request for something else than the endpoint, could reach in the app? `anywhere`:
+   * the app is not this process's own, and knows what other nodes have opened.
+   */
+  async knows(id: string, { anywhere = false } = {}): Promise<boolean> {
+    if (this.#holder.knows(id)) return true
+    if (!anywhere || !SESSION_ID.test(id)) return false
+    return (await this.#options.directory.sessions.get(id)) !== undefined
   }
 
   /** A request that is none of the MCP endpoint's. */
@@ -171,15 +197,15 @@ export class Engine {
   async #route(request: AppRequest): Promise<Answer> {
     const { app, settings } = this.#options
     const id = request.headers['mcp-session-id']
-    // Revisions from 2026-07-28 on have no sessions; whatever comes without one is the app's own business.
-    if ((request.headers['mcp-protocol-version'] ?? '') >= '2026-07-28')
-      return relay(await app.fetch(request))
-    if (!['GET', 'POST', 'DELETE'].includes(request.method)) return relay(await app.fetch(request))
-    if (id === undefined) {
-      return isInitialize(request.parsed) ? this.#initialize(request) : relay(await app.fetch(request))
+    // The app's own business: and none of a session's, for nobody has looked at whose that is.
+    if (isSessionless(request.headers['mcp-protocol-version'])) {
+      return relay(await app.fetch(id === undefined ? request : withoutSession(request)))
     }
-    // Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours.
-    if (!/^[\x21-\x7e]{1,256}$/.test(id)) return this.#notFound(request)
+    if (id === undefined) {
+      const initialize = request.method === 'POST' && findInitialize(request.parsed)
+      return initialize ? this.#initialize(request, initialize) : relay(await app.fetch(request))
+    }
+    if (!SESSION_ID.test(id)) return this.#notFound(request)
     const principal = await principalOf(request, settings)
     return this.#serve({
       sessionId: id,
@@ -188,6 +214,18 @@ export class Engine {
       again: false,
       request,
     })
+  }
+
+  #failure(request: AppRequest, error: unknown): Answer {
+    const { logger } = this.#options.settings
+    const { method, headers } = request
+    const requestId = randomBytes(9).toString('base64url')
+    const facts = { requestId, sessionId: headers['mcp-session-id'], method, error: errorText(error) }
+    logger.error(facts, 'a request failed')
+    if (MENDED_BY_WAITING.some((code) => isPersistError(error, code))) {
+      return unavailable('The session cannot be looked up.')
+    }
+    return refuse(500, 'Internal server error', { code: -32603, data: { requestId } })
   }
 
   /** Here or at the owner; and at the next owner, when that one is lost on the way. */
@@ -207,7 +245,7 @@ export class Engine {
       }
       if ('moved' in found) continue
       // Nobody would collect the reply.
-      if (this.#holder.draining) return unavailable('This process is shutting down.')
+      if (this.#holder.draining) return shuttingDown()
       const priming = primes(request, found.record.state, settings)
       const answer = await this.#peers.edge.forward(found.owner, { ...asked, again, priming })
       if (answer !== 'gone' && answer !== 'moved') return answer
@@ -236,28 +274,30 @@ export class Engine {
     }
   }
 
-  async #initialize(request: AppRequest): Promise<Answer> {
+  async #initialize(request: AppRequest, { id: requestId }: InitializeRequest): Promise<Answer> {
     const { app, settings } = this.#options
-    if (this.#holder.draining) return unavailable('This process is shutting down.')
+    if (this.#holder.draining) return shuttingDown()
     const principal = await principalOf(request, settings)
     await this.#node.join()
     const response = await app.fetch(request)
     const id = header(response.headers, 'mcp-session-id')
-    // Refused, or an app without sessions.
-    if (response.status >= 300 || id === undefined) return relay(response)
+    if (response.status >= 300) return relay(response)
+    if (id === undefined) {
+      this.#warnStateless()
+      return relay(response)
+    }
 
     const streams = isEventStream(response)
     const text = streams ? '' : (await readBody(response)).toString()
-    const messages = streams
-      ? await readMessages(response)
-      : [parseMessage(text)].filter((each) => each !== undefined)
-    const answer = messages.find(isResponse)
+    const messages = streams ? await readMessages(response) : (toMessages(parseJson(text)) ?? [])
+    const answer = messages.find((message) => isResponse(message) && message.id === requestId)
     const headers = clientHeaders(response.headers, id)
     const body = streams ? messages.map((message) => messageFrame(JSON.stringify(message))).join('') : text
     if (!answer?.result) return { status: response.status, headers, body }
 
     const protocolVersion = String(answer.result['protocolVersion'])
-    const state = { initialize: JSON.stringify(request.parsed), initialized: false, protocolVersion }
+    const initialize = JSON.stringify(findInitialize(request.parsed))
+    const state = { initialize, initialized: false, protocolVersion }
     const local = new LocalApp(app, id, id, request)
     // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
     await this.#holder.create({ id, principal, state }, local).catch(async (error: unknown) => {
@@ -272,11 +312,32 @@ export class Engine {
    * has run out must learn to refresh it, not to open another session.
    */
   async #notFound(caller: AppRequest): Promise<Answer> {
-    const ping = ownPost(caller, { jsonrpc: '2.0', id: 'ping', method: 'ping' })
-    const response = await this.#options.app.fetch(ping).catch(() => undefined)
+    const response = await this.#ask(caller)
     if (response?.status === 401 || response?.status === 403) return relay(response)
     response?.cancel()
     return withCors(sessionNotFound(), response?.headers ?? [])
+  }
+
+  /** What the app says to this caller, whatever he has asked for; undefined where it does not say it in time. */
+  async #ask(caller: AppRequest): Promise<AppResponse | undefined> {
+    const ping = ownPost(caller, { jsonrpc: '2.0', id: 'ping', method: 'ping' })
+    const asked = this.#options.app.fetch(ping)
+    return withTimeout(asked, PATIENCE, () => new Error('The app is slow.')).catch(() => {
+      asked.then(
+        (late) => late.cancel(),
+        () => {},
+      )
+      return undefined
+    })
+  }
+
+  #warnStateless(): void {
+    if (this.#warned) return
+    this.#warned = true
+    this.#options.settings.logger.warn(
+      { path: this.#options.settings.path },
+      'the app opens no sessions (it answers initialize without Mcp-Session-Id): there is nothing to persist',
+    )
   }
 
   #newTail(sessionId: string, stream: StreamRef, onClose: () => void): Tail {
@@ -301,7 +362,13 @@ export class Engine {
   }
 }
 
-function isInitialize(parsed: unknown): boolean {
-  const message = (Array.isArray(parsed) ? parsed[0] : parsed) as Message | undefined
-  return message?.method === 'initialize'
+/** Revisions from 2026-07-28 on have no sessions. A version that is no date is no revision. */
+function isSessionless(version: string | undefined): boolean {
+  if (version === undefined || version < '2026-07-28') return false
+  return /^\d{4}-\d{2}-\d{2}$/.test(version) && !Number.isNaN(Date.parse(version))
+}
+
+function withoutSession(request: AppRequest): AppRequest {
+  const { 'mcp-session-id': _, ...headers } = request.headers
+  return { ...request, headers }
 }

@@ -6,6 +6,7 @@ import type { SessionRequest } from '../engine.ts'
 import type { OwnerAnswer, RemoteListener } from '../live/live-session.ts'
 import type { Identity, Node } from '../ownership/membership.ts'
 import type { Directory, Holder } from '../ownership/owned-sessions.ts'
+import { errorResponse } from '../protocol/json-rpc.ts'
 import type { RemoteTail } from '../streams/remote-subscriber.ts'
 import type { Tail } from '../streams/tail.ts'
 import { Edge, type Followed } from './forwarder.ts'
@@ -191,13 +192,15 @@ export class Peers {
   async #onRequest({ from, call, request, ...asked }: RequestLetter): Promise<void> {
     const reply = (answer: ReplyLetter['answer']) =>
       this.#mailroom.post(from, { type: 'reply', call, answer })
-    const { serve } = this.#options
+    const { serve, settings } = this.#options
     let answer: OwnerAnswer | 'moved'
     try {
       answer = await serve({ ...asked, request: fromWire(request), remote: this.#listener(from, call) })
     } catch (error) {
-      await reply(failure(errorText(error)))
-      throw error
+      const requestId = asked.streamId
+      const { sessionId } = asked
+      settings.logger.error({ sessionId, requestId, error: errorText(error) }, 'a request failed')
+      return void (await reply(failure(requestId)))
     }
     if (answer === 'moved') return void (await reply(answer))
     const { status, headers } = answer
@@ -266,9 +269,9 @@ export class Peers {
   }
 }
 
-function failure(reason: string): ReplyLetter['answer'] {
-  const message = `The session's node could not answer: ${reason}`
-  const body = JSON.stringify({ jsonrpc: '2.0', error: { code: -32603, message }, id: null })
+/** In the words of a failure here; the log of this node has the reason. */
+function failure(requestId: string): ReplyLetter['answer'] {
+  const body = errorResponse(null, -32603, 'Internal server error', { requestId })
   return {
     status: 500,
     headers: [['content-type', 'application/json']],

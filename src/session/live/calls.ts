@@ -80,7 +80,7 @@ export class Calls {
 
   /** Runs a request again that its last owner did not finish; its answer goes into the stream it was opened with. */
   async rerun(request: AppRequest, requests: readonly Request[], streamId: string): Promise<void> {
-    const { sessionId, local, log } = this.#options
+    const { sessionId, local, log, settings } = this.#options
     const call = this.#begin(streamId, requests)
     try {
       const response = await local.fetch(request)
@@ -92,7 +92,9 @@ export class Calls {
       await log.append(streamId, 'final', text)
       this.#running.delete(streamId)
     } catch (error) {
-      await call.fail(`The server could not run it again: ${errorText(error)}`)
+      const facts = { sessionId, requestId: streamId, error: errorText(error) }
+      settings.logger.error(facts, 'a lost call could not be run again')
+      await call.fail('The server could not run it again.')
     }
   }
 

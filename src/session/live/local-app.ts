@@ -1,4 +1,11 @@
-import { type App, type AppRequest, type AppResponse, isEventStream, readBody } from '../../app/app.ts'
+import {
+  type App,
+  type AppRequest,
+  type AppResponse,
+  isEventStream,
+  OF_ONE_REQUEST,
+  readBody,
+} from '../../app/app.ts'
 import { readEvents } from '../../sse.ts'
 import type { StopSignal } from '../../stop.ts'
 import { type Answer, relayWhole } from '../protocol/answer.ts'
@@ -130,7 +137,7 @@ export function ownPost(
     ...headers,
   }
   const body = Buffer.from(JSON.stringify(message))
-  const base = forApp(caller)
+  const base = forApp(callerOf(caller))
   delete base['mcp-session-id']
   return {
     method: 'POST',
@@ -172,7 +179,8 @@ export async function readMessages(response: AppResponse): Promise<readonly Mess
 
 /** Who asks, without what was asked. */
 export function callerOf({ method, url, headers, remote, authInfo }: AppRequest): AppRequest {
-  return { method, url, headers, remote, authInfo }
+  const kept = Object.entries(headers).filter(([name]) => !OF_ONE_REQUEST.has(name))
+  return { method, url, headers: Object.fromEntries(kept), remote, authInfo }
 }
 
 function stoppable<T>(promise: Promise<T>, signal: StopSignal | undefined): Promise<T> {

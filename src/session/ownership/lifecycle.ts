@@ -108,6 +108,11 @@ export class Lifecycle {
     return action
   }
 
+  /** Is it here, or will it be? */
+  has(id: string): boolean {
+    return this.#states.has(id)
+  }
+
   /** Sessions that are here or will be. */
   ids(): readonly string[] {
     return [...this.#states.keys()]

@@ -6,8 +6,9 @@ import type { EventLog, SessionRecord, Store } from '../../store/store.ts'
 import type { StreamRef } from '../cluster/letters.ts'
 import { LiveSession } from '../live/live-session.ts'
 import type { LocalApp } from '../live/local-app.ts'
-import { type Answer, unavailable } from '../protocol/answer.ts'
+import { type Answer, shuttingDown, unavailable } from '../protocol/answer.ts'
 import type { Tail } from '../streams/tail.ts'
+import { HeldIds } from './held-ids.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Node } from './membership.ts'
 import { openLocal, Refused, restore, settleLostCalls } from './rehydrate.ts'
@@ -44,11 +45,18 @@ const MAX_CLAIMS = 5
 export class Holder {
   readonly #options: HolderOptions
   readonly #lifecycle = new Lifecycle()
+  readonly #held: HeldIds
   readonly live = new Map<string, LiveSession>()
   draining = false
 
   constructor(options: HolderOptions) {
     this.#options = options
+    this.#held = new HeldIds(options.settings.ttl)
+  }
+
+  /** May the app of this process know a session by this id, the client's or its own? */
+  knows(id: string): boolean {
+    return this.#held.has(id) || this.#lifecycle.has(id)
   }
 
   /** `own`: another node asks because the store says that the session is ours; take no other for it. */
@@ -67,7 +75,7 @@ export class Holder {
       if (own && record.owner !== self) return { moved: true }
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
-      if (this.draining) return { answer: unavailable('This process is shutting down.') }
+      if (this.draining) return { answer: shuttingDown() }
       if (elsewhere && (await node.settle())) continue
       const action = this.#lifecycle.on(id, 'wanted')
       const found = action === 'claim' ? await this.#claim(record, self, caller) : undefined
@@ -99,7 +107,7 @@ export class Holder {
   /** Stops the instance here; `tellApp` also frees the app's own session. */
   async forget(live: LiveSession, tellApp: boolean): Promise<void> {
     if (!this.#holds(live)) return
-    this.live.delete(live.id)
+    this.#drop(live)
     if (this.#lifecycle.on(live.id, 'lost') === 'stop') await this.#stop(live, tellApp)
   }
 
@@ -130,6 +138,11 @@ export class Holder {
     return this.live.get(live.id) === live
   }
 
+  #drop(live: LiveSession): void {
+    this.live.delete(live.id)
+    this.#held.leave(live.id, live.local.sessionId)
+  }
+
   async #leave(id: string, retry: number): Promise<void> {
     const live = this.live.get(id)
     const action = this.#lifecycle.on(id, 'leave')
@@ -140,7 +153,7 @@ export class Holder {
   /** The store first: when those who listen elsewhere hear of it, the session is to be had. */
   async #giveUp(live: LiveSession, stop: () => Promise<void>): Promise<void> {
     const { directory, settings } = this.#options
-    this.live.delete(live.id)
+    this.#drop(live)
     try {
       await directory.sessions.release(live.id, live.generation)
     } catch (error) {
@@ -197,6 +210,7 @@ export class Holder {
       return live
     } catch (error) {
       live?.close()
+      if (live) this.#drop(live)
       await directory.sessions.release(record.id, record.generation)
       throw error
     }
@@ -206,6 +220,7 @@ export class Holder {
     const { app, log, settings, directory, newTail, onUse } = this.#options
     const { sessions } = directory
     const { id } = record
+    this.#held.hold(id, local.sessionId)
     const live: LiveSession = new LiveSession({
       ...record,
       app,

@@ -1,5 +1,6 @@
 import { type AppResponse, type HeaderPairs, readBody } from '../../app/app.ts'
 import type { Tail } from '../streams/tail.ts'
+import { errorResponse } from './json-rpc.ts'
 
 /** What the engine answers to one HTTP request: a whole body, the app's own body as it comes, or an event stream. */
 export type Answer = { readonly status: number; readonly headers: HeaderPairs } & (
@@ -12,17 +13,18 @@ export type Answer = { readonly status: number; readonly headers: HeaderPairs } 
 export function refuse(
   status: number,
   message: string,
-  { code = -32000, retryAfter }: RefuseOptions = {},
+  { code = -32000, retryAfter, data }: RefuseOptions = {},
 ): Answer {
   const headers: [string, string][] = [['content-type', 'application/json']]
   if (retryAfter !== undefined) headers.push(['retry-after', String(retryAfter)])
-  return { status, headers, body: JSON.stringify({ jsonrpc: '2.0', error: { code, message }, id: null }) }
+  return { status, headers, body: errorResponse(null, code, message, data) }
 }
 
 interface RefuseOptions {
   readonly code?: number
   /** Seconds. */
   readonly retryAfter?: number
+  readonly data?: object | undefined
 }
 
 /** The same answer with the headers that let a browser's page read it (CORS), as the app gave them to this caller. */
@@ -38,6 +40,11 @@ export function sessionNotFound(): Answer {
 
 export function unavailable(what: string): Answer {
   return refuse(503, `${what} The session store is not available; try again.`, { retryAfter: 1 })
+}
+
+/** To be asked again: of this process when it is back, or of another. */
+export function shuttingDown(): Answer {
+  return refuse(503, 'This process is shutting down; try again.', { retryAfter: 1 })
 }
 
 /** The app's response as it is. */

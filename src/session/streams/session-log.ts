@@ -192,7 +192,7 @@ export class SessionLog {
     const listeners = this.listeners(streamId)
     if (listeners.some((listener) => listener.remote)) this.#backlog.add(events, error)
     for (const { kind, payload } of events) {
-      const shown = onStoreError === 'fail' ? asFailure(payload, errorText(error)) : payload
+      const shown = onStoreError === 'fail' ? asFailure(payload, streamId) : payload
       for (const listener of listeners) {
         if (kind === 'final' || kind === 'message') listener.pushUnstored(shown, kind === 'final')
         else if (kind === 'end') listener.close()
@@ -207,8 +207,10 @@ function isLost(error: unknown): boolean {
 }
 
 /** With `onStoreError: 'fail'` an answer that is not safe in the store becomes an error; other messages stay. */
-function asFailure(payload: string, reason: string): string {
+function asFailure(payload: string, streamId: string): string {
   const message = parseMessage(payload)
   if (!message || !isResponse(message)) return payload
-  return errorResponse(message.id, -32603, `The answer could not be stored and is withheld: ${reason}`)
+  return errorResponse(message.id, -32603, 'The answer could not be stored and is withheld.', {
+    requestId: streamId,
+  })
 }
