@@ -55,7 +55,7 @@ export function resolveApp(app: WrappableApp): ResolvedApp {
       return {
         ...node(listener),
         http1Only: 'request' in app && 'response' in app,
-        persistent: 'store' in app,
+        persistent: has(app, 'fetch', 'close') && 'store' in app,
       }
     }
     if (isConstructor(app))
