@@ -18,8 +18,8 @@ export interface DoorsOptions {
 
 /** Where a request belongs. */
 type Way =
-  /** To the MCP endpoint; the app gets this url. */
-  | { readonly endpoint: string }
+  /** To the MCP endpoint; the app gets this url. `canonical`: the same as the option "path" spells it, where that differs. */
+  | { readonly endpoint: string; readonly canonical?: string }
   /** To the app, untouched. */
   | { readonly app: RequestShape }
   | { readonly refusal: Answer }
@@ -53,7 +53,7 @@ export class Doors {
     const outer =
       req.originalUrl === undefined || req.originalUrl === url ? inner : shapeOf(req.originalUrl, host)
     const way = await this.#guarded(this.#way(inner, outer, mounted), headers['mcp-session-id'])
-    if ('endpoint' in way) return serveNode(req, res, this.#service(way.endpoint))
+    if ('endpoint' in way) return serveNode(req, res, this.#service(way))
     if ('refusal' in way) return serveNode(req, res, this.#refusing(way.refusal))
     this.#watch(req.method, headers, way.app)
     const http2 = req.httpVersionMajor >= 2
@@ -69,7 +69,7 @@ export class Doors {
     const shape = shapeOf(pathname + search, request.headers.get('host') ?? host)
     const headers = watched(request.headers)
     const way = await this.#guarded(this.#way(shape, shape, true), headers['mcp-session-id'])
-    if ('endpoint' in way) return serveFetch(request, options, this.#service(way.endpoint))
+    if ('endpoint' in way) return serveFetch(request, options, this.#service(way))
     if ('refusal' in way) return serveFetch(request, options, this.#refusing(way.refusal))
     this.#watch(request.method, headers, way.app)
     if (resolved.passFetch) return resolved.passFetch(request)
@@ -92,10 +92,12 @@ export class Doors {
     const [left, came] = [inner as RequestShape, outer as RequestShape]
     // A factory answers wherever it is mounted; an app has its own idea of its other paths.
     if (this.#options.resolved.kind === 'factory' && mounted) return { endpoint: came.url }
-    if (left.path === this.#endpoint) return { endpoint: left.url }
-    // `path` with the prefix: the app would see the rest. Where there is no rest, it was mounted at the endpoint itself.
-    if (came.path === this.#endpoint) return { endpoint: left.path === '/' ? came.url : left.url }
-    return { app: left }
+    if (left.path === this.#endpoint) return this.#spelt(left)
+    if (came.path !== this.#endpoint) return { app: left }
+    // Where nothing is left, it was mounted at the endpoint itself.
+    if (left.path === '/') return this.#spelt(came)
+    // `path` with the prefix in it: the app sees the rest, and nobody knows how the rest of another spelling would be spelt.
+    return this.#isCanonical(came) ? { endpoint: left.url } : { app: left }
   }
 
   /**
@@ -116,13 +118,23 @@ export class Doors {
     return way
   }
 
-  #service(url: string): Service {
+  #spelt(shape: RequestShape): Way {
+    if (this.#isCanonical(shape)) return { endpoint: shape.url }
+    return { endpoint: shape.url, canonical: this.#options.settings.path + queryOf(shape.url) }
+  }
+
+  #isCanonical({ url }: RequestShape): boolean {
+    const { path } = this.#options.settings
+    return url.startsWith(path) && queryOf(url).length === url.length - path.length
+  }
+
+  #service({ endpoint: url, canonical }: Extract<Way, { endpoint: string }>): Service {
     const { engine, settings } = this.#options
     if (this.closed) return this.#refusing(shuttingDown())
     return {
       url,
       body: { limit: settings.maxBodyBytes },
-      answer: (request) => engine.handle(request),
+      answer: (request) => engine.handle(request, canonical),
       refuse: (answer, caller) => engine.readable(answer, caller),
     }
   }
@@ -169,6 +181,10 @@ function watched(headers: Headers): Watched {
     'mcp-session-id': headers.get('mcp-session-id') ?? undefined,
     'mcp-protocol-version': headers.get('mcp-protocol-version') ?? undefined,
   }
+}
+
+function queryOf(url: string): string {
+  return /[?#].*$/s.exec(url)?.[0] ?? ''
 }
 
 /** For requests that are none of the endpoint's: as they are, whatever their length. */

@@ -54,6 +54,9 @@ const SESSION_ID = /^[\x21-\x7e]{1,256}$/
 
 const MENDED_BY_WAITING = ['STORE_UNAVAILABLE', 'OVERLOADED', 'STORE_CLOSED'] as const
 
+// Of the endpoint that are known to be one; any other is looked at each time.
+const MAX_SPELLINGS = 100
+
 // Milliseconds that the app gets to say a word about a caller whom it would not serve anyway.
 const PATIENCE = 2000
 
@@ -67,6 +70,8 @@ export class Engine {
   /** Requests that have no answer yet. */
   #handling = 0
   #warned = false
+  /** Paths that the app takes for the endpoint. */
+  readonly #spellings = new Set<string>()
 
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
@@ -104,11 +109,16 @@ export class Engine {
     })
   }
 
-  /** Never rejects: what the store or the app throws becomes a 503 or 500 and a line in the log. */
-  async handle(request: AppRequest): Promise<Answer> {
+  /**
+   * Never rejects: what the store or the app throws becomes a 503 or 500 and a line in the log. `canonical` is the url of the
+   * endpoint in its own spelling, where the request has another.
+   */
+  async handle(request: AppRequest, canonical?: string): Promise<Answer> {
     this.#handling += 1
     try {
-      const answer = await this.#route(request).catch((error: unknown) => this.#failure(request, error))
+      const answer = await this.#route(request, canonical).catch((error: unknown) =>
+        this.#failure(request, error),
+      )
       return await this.readable(answer, request)
     } finally {
       this.#handling -= 1
@@ -194,7 +204,7 @@ export class Engine {
     this.#peers.edge.orphanAll()
   }
 
-  async #route(request: AppRequest): Promise<Answer> {
+  async #route(request: AppRequest, canonical?: string): Promise<Answer> {
     const { app, settings } = this.#options
     const id = request.headers['mcp-session-id']
     // The app's own business: and none of a session's, for nobody has looked at whose that is.
@@ -206,6 +216,12 @@ export class Engine {
       return initialize ? this.#initialize(request, initialize) : relay(await app.fetch(request))
     }
     if (!SESSION_ID.test(id)) return this.#notFound(request)
+    if (canonical !== undefined) {
+      // What the app says at another of its routes (a page for every path, say) must not pass for its word on a session. So
+      // all that is asked in the name of a session is asked at the endpoint itself.
+      if (!(await this.#isEndpoint(request, canonical))) return sessionNotFound()
+      return this.#route({ ...request, url: canonical })
+    }
     const principal = await principalOf(request, settings)
     return this.#serve({
       sessionId: id,
@@ -316,6 +332,18 @@ export class Engine {
     if (response?.status === 401 || response?.status === 403) return relay(response)
     response?.cancel()
     return withCors(sessionNotFound(), response?.headers ?? [])
+  }
+
+  /** Does the app take another spelling for its endpoint? It answers alike then, to a caller without a session. */
+  async #isEndpoint(request: AppRequest, canonical: string): Promise<boolean> {
+    const spelling = request.url.replace(/[?#].*$/s, '')
+    if (this.#spellings.has(spelling)) return true
+    const answers = await Promise.all([this.#ask(request), this.#ask({ ...request, url: canonical })])
+    for (const answer of answers) answer?.cancel()
+    const [there, here] = answers
+    if (there === undefined || there.status !== here?.status) return false
+    if (this.#spellings.size < MAX_SPELLINGS) this.#spellings.add(spelling)
+    return true
   }
 
   /** What the app says to this caller, whatever he has asked for; undefined where it does not say it in time. */

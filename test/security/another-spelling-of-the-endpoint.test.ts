@@ -1,9 +1,12 @@
-import { describe, expect, it } from 'vitest'
-import { MemoryEventStore } from '../../src/index.ts'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { MemoryEventStore, withPersistence } from '../../src/index.ts'
 import { principalOf, tokens } from '../support/apps/auth.ts'
+import { expressApp } from '../support/apps/frameworks.ts'
 import { FRONTS, frontsOfOneServer, serveFront } from '../support/apps/front.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { askRaw } from '../support/clients/wire.ts'
+import { memoryJournal } from '../support/journal.ts'
+import { listening } from '../support/net/listen.ts'
 
 const principal = ({ headers }: { headers: Headers }) => principalOf(headers.get('authorization'))
 
@@ -48,7 +51,7 @@ describe.each(FRONTS)(
       const ids = [alice.session!, `${alice.session}, x`, `x,${alice.session}`]
       for (const target of SPELLINGS) {
         for (const method of ['POST', 'GET', 'DELETE', 'PUT']) {
-          for (const version of ['2025-11-25', '2026-07-28', 'zzz']) {
+          for (const version of method === 'POST' ? ['2025-11-25', '2026-07-28', 'zzz'] : ['2025-11-25']) {
             const id = ids[(target.length + method.length) % ids.length]!
             const head = [
               `${method} ${target} HTTP/1.1`,
@@ -111,6 +114,66 @@ describe.each(['express5', 'express4'] as const)('%s, whose router is generous',
     const answer = await askRaw(origin, head, JSON.stringify(client.request('tools/list')))
     expect(answer.status).toBe(200)
   })
+})
+
+it('a page that answers every other path does not vouch for a stranger at another spelling', async () => {
+  const app = expressApp('v1', { journal: memoryJournal(), auth: true })
+  // As those who serve a single-page application write it.
+  app.use((_req, res) => void res.status(200).json({ jsonrpc: '2.0', id: 'ping', result: {} }))
+  const handler = withPersistence(app, 'memory:')
+  const { origin, close } = await listening(handler.listen(0, '127.0.0.1'))
+  onTestFinished(async () => {
+    await handler.close({ deadline: 0 })
+    await close()
+  })
+  const alice = await RawClient.open(`${origin}/mcp`, {
+    headers: { authorization: `Bearer ${tokens.alice}` },
+  })
+  const stream = await alice.stream(alice.toolCall('echo', { text: 'for alice' }))
+  await stream.over()
+  for (const path of ['/mcp%20', '/%6dcp', '/mcp;x', '/x/../mcp', '/MCP', '/mcp/']) {
+    for (const method of ['GET', 'DELETE', 'POST']) {
+      const head = [
+        `${method} ${path} HTTP/1.1`,
+        'Host: localhost',
+        `Mcp-Session-Id: ${alice.session}`,
+        ...(method === 'GET' ? [`Last-Event-ID: ${stream.events[0]!.id}`] : []),
+        'Accept: application/json, text/event-stream',
+        'Content-Type: application/json',
+      ]
+      const answer = await askRaw(
+        origin,
+        head,
+        method === 'POST' ? JSON.stringify(alice.toolCall('counter')) : '',
+      )
+      expect([401, 404], `${method} ${path}: ${answer.head}`).toContain(answer.status)
+      expect(answer.body).not.toContain('for alice')
+    }
+  }
+  expect(await alice.tool('counter')).toBe('1')
+})
+
+it.each([
+  ['fastify', '/MCP', 404],
+  ['fastify', '/%6dcp', 200],
+  ['hono', '/MCP', 404],
+  ['hono', '/x/../%6dcp', 200],
+  ['express5', '/mCP/', 200],
+  ['express5', '/%6dcp', 404],
+] as const)('%s takes %s for what it takes it for unwrapped: %i', async (front, path, status) => {
+  const { origin, url } = await serveFront(front)
+  const client = await RawClient.open(url)
+  const head = [
+    `POST ${path} HTTP/1.1`,
+    'Host: localhost',
+    `Mcp-Session-Id: ${client.session}`,
+    'Accept: application/json, text/event-stream',
+    'Content-Type: application/json',
+  ]
+  for (let i = 0; i < 2; i += 1) {
+    const answer = await askRaw(origin, head, JSON.stringify(client.request('tools/list')))
+    expect(answer.status).toBe(status)
+  }
 })
 
 it('another node in front of the same server knows whose sessions these are', async () => {

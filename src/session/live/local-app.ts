@@ -179,8 +179,11 @@ export async function readMessages(response: AppResponse): Promise<readonly Mess
 
 /** Who asks, without what was asked. */
 export function callerOf({ method, url, headers, remote, authInfo }: AppRequest): AppRequest {
-  const kept = Object.entries(headers).filter(([name]) => !OF_ONE_REQUEST.has(name))
-  return { method, url, headers: Object.fromEntries(kept), remote, authInfo }
+  // Of nearly all requests nothing has to go, and this is done for each.
+  const kept = Object.keys(headers).some((name) => OF_ONE_REQUEST.has(name))
+    ? Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_ONE_REQUEST.has(name)))
+    : headers
+  return { method, url, headers: kept, remote, authInfo }
 }
 
 function stoppable<T>(promise: Promise<T>, signal: StopSignal | undefined): Promise<T> {

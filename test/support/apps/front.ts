@@ -29,13 +29,13 @@ export async function frontsOfOneServer(
   wrapped: { store: Wrapped['store']; options?: PersistOptions },
 ): Promise<readonly Wrapped[]> {
   const shape = await behindUrl({})
-  return Promise.all(
-    Array.from({ length: count }, async () => {
-      const served = await serveWrapped(shape, wrapped)
-      onTestFinished(() => served.close())
-      return served
-    }),
-  )
+  const nodes = await Promise.all(Array.from({ length: count }, () => serveWrapped(shape, wrapped)))
+  onTestFinished(async () => {
+    // All leave the store before the first of them closes it.
+    for (const { handler } of nodes) await handler.close({ deadline: 0 })
+    for (const node of nodes) await node.close()
+  })
+  return nodes
 }
 
 async function behindUrl(app: ShapeOptions): Promise<AppShape> {
