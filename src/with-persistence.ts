@@ -1,10 +1,11 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
 import { delay, monotonicNow } from './clock.ts'
-import { errorText, PersistError } from './errors.ts'
+import { errorText, isPersistError, PersistError } from './errors.ts'
+import { Doors } from './http/doors.ts'
 import { DrainingServer } from './http/draining-server.ts'
-import { type FetchOptions, serveFetch } from './http/serve-fetch.ts'
-import { type ParsedRequest, serveNode } from './http/serve-node.ts'
+import { type Call, callOf } from './http/mounts.ts'
+import type { FetchOptions } from './http/serve-fetch.ts'
 import { type PersistOptions, resolveOptions } from './options.ts'
 import { Engine } from './session/engine.ts'
 import { MemoryEventStore } from './store/memory/memory-store.ts'
@@ -23,8 +24,16 @@ export interface PersistentHandler {
   (request: object, second?: unknown, next?: unknown): unknown
   /** Web-standard. */
   fetch(request: Request, options?: FetchOptions): Promise<Response>
-  /** Like `http.Server.listen`; returns the server. */
+  /**
+   * Like `http.Server.listen`; returns the server. It begins to listen when the store has been looked at, and emits
+   * `error` instead where `ready()` would reject.
+   */
   listen: Server['listen']
+  /**
+   * Settles when the store has been opened and looked at, and rejects with what waiting cannot mend: a missing driver, a
+   * database that is not migrated, a wrong URL. A store that is merely away is logged: requests get 503 until it is back.
+   */
+  ready(): Promise<void>
   /**
    * Drains: takes no new sessions, lets running calls finish for `deadline` ms (default 10,000), gives the sessions up,
    * ends the clients' streams so that they resume elsewhere, and closes what it opened itself (servers of `listen`,
@@ -67,53 +76,32 @@ export function withPersistence(
     },
   })
   const servers = new Set<DrainingServer>()
-  const isEndpoint = (path: string) => path === settings.path || path === `${settings.path}/`
+  const doors = new Doors({ resolved, settings, engine })
 
-  function node(
-    req: ParsedRequest,
-    res: ServerResponse,
-    next?: (error?: unknown) => void,
-    mounted = true,
-  ): void {
-    if (draining) res.shouldKeepAlive = false
-    const path = (req.originalUrl ?? req.url ?? '/').split('?', 1)[0]!
-    // A factory answers wherever it is mounted; an app has its own idea of its other paths.
-    if ((resolved.kind === 'factory' && mounted) || isEndpoint(path)) {
-      serveNode(req, res, settings.maxBodyBytes, (request) => engine.handle(request)).catch((error) => {
-        settings.logger.error({ error: String(error) }, 'a response could not be written')
-        res.destroy()
-      })
-    } else if (resolved.passNode) {
-      Promise.resolve(resolved.passNode(req, res)).catch((error: unknown) => {
-        settings.logger.error({ url: req.url, error: errorText(error) }, 'the app threw')
-        res.destroy()
-      })
-    } else if (next) {
-      next()
-    } else if (resolved.kind === 'url') {
-      serveNode(req, res, Number.MAX_SAFE_INTEGER, (request) => engine.pass(request)).catch(() =>
-        res.destroy(),
+  function node({ req, res, next }: NodeCall, mounted: boolean): void {
+    doors.node(req, res, { next, mounted }).catch((error: unknown) => {
+      settings.logger.error({ url: req.url, error: errorText(error) }, 'a request could not be answered')
+      res.destroy()
+    })
+  }
+
+  /** What waiting cannot mend, or undefined; anything else is the store's to recover from. */
+  async function flaw(): Promise<unknown> {
+    try {
+      await opened.ready()
+    } catch (error) {
+      if (!isPersistError(error, 'STORE_UNAVAILABLE') && !isPersistError(error, 'OVERLOADED')) return error
+      settings.logger.error(
+        { operation: 'ready', backend: opened.backend, error: errorText(error) },
+        'the store is away; new sessions are answered with 503 until it is back',
       )
-    } else {
-      res
-        .writeHead(404, { 'content-type': 'text/plain' })
-        .end(`Not found. The MCP endpoint is ${settings.path}\n`)
     }
+    return undefined
   }
 
-  async function fetch(request: Request, fetchOptions: FetchOptions = {}): Promise<Response> {
-    const { pathname } = new URL(request.url)
-    if (resolved.kind !== 'factory' && !isEndpoint(pathname)) {
-      if (resolved.passFetch) return resolved.passFetch(request)
-      return serveFetch(request, fetchOptions, Number.MAX_SAFE_INTEGER, (each) => engine.pass(each))
-    }
-    return serveFetch(request, fetchOptions, settings.maxBodyBytes, (each) => engine.handle(each))
-  }
-
-  let draining = false
   let closing: Promise<void> | undefined
   async function close({ deadline = 10_000 } = {}): Promise<void> {
-    draining = true
+    doors.draining = true
     const until = monotonicNow() + deadline
     const left = () => Math.max(0, until - monotonicNow())
     // New connections go elsewhere first: what the drain cuts comes again at once. Those that are open are served until
@@ -125,6 +113,7 @@ export function withPersistence(
     })
     await engine.drain(left(), () => connected)
     await Promise.race([ended, delay(LINGER)])
+    doors.closed = true
     await engine.close()
     for (const server of servers) server.closeAllConnections()
     await ended
@@ -133,37 +122,27 @@ export function withPersistence(
   }
 
   const handler = (first: object, second?: unknown, third?: unknown): unknown => {
-    const mount = mountOf(first, second)
-    if (mount === 'node') return node(first as ParsedRequest, second as ServerResponse, third as () => void)
-    if (mount === 'fastify') {
-      const { raw, body, auth } = first as { raw: IncomingMessage; body?: unknown; auth?: unknown }
-      const reply = second as { raw: ServerResponse; hijack(): void }
-      reply.hijack()
-      return node(Object.assign(raw, { body, auth: auth ?? (raw as ParsedRequest).auth }), reply.raw)
-    }
-    if (mount === 'koa') {
-      const context = first as {
-        req: IncomingMessage
-        res: ServerResponse
-        respond: boolean
-        request: { body?: unknown }
-      }
-      context.respond = false
-      return node(Object.assign(context.req, { body: context.request.body }), context.res)
-    }
-    if (mount === 'hono') return fetch((first as { req: { raw: Request } }).req.raw)
-    throw new PersistError(
-      'INVALID_ARGUMENT',
-      'The handler was called with neither (req, res) nor the context of Fastify, Koa or Hono; use handler.fetch(request) for anything else.',
-    )
+    const call = callOf(first, second, third)
+    return 'request' in call ? doors.fetch(call.request) : node(call, true)
   }
 
   return Object.assign(handler, {
-    fetch,
+    fetch: (request: Request, fetchOptions?: FetchOptions) => doors.fetch(request, fetchOptions),
     listen: (...args: unknown[]) => {
-      const server = new DrainingServer((req, res) => node(req, res, undefined, false))
+      const server = new DrainingServer((req, res) => node({ req, res }, false))
       servers.add(server)
-      return Reflect.apply(server.listen, server, args)
+      void server.listenWhen(async () => {
+        const wrong = await flaw()
+        if (wrong !== undefined) return wrong
+        const pass = await resolved.upgrade?.()
+        if (pass) server.on('upgrade', (req, socket, head) => void doors.upgrade(req, socket, head, pass))
+        return undefined
+      }, args)
+      return server
+    },
+    ready: async () => {
+      const wrong = await flaw()
+      if (wrong !== undefined) throw wrong
     },
     close: (closeOptions?: { deadline?: number }) => {
       closing ??= close(closeOptions)
@@ -173,16 +152,7 @@ export function withPersistence(
   }) as PersistentHandler
 }
 
-function mountOf(first: object, second: unknown): 'node' | 'fastify' | 'koa' | 'hono' | undefined {
-  if (second !== null && typeof second === 'object') {
-    if ('writeHead' in second && 'method' in first) return 'node'
-    if ('hijack' in second && 'raw' in first) return 'fastify'
-  }
-  if ('req' in first && 'res' in first && 'respond' in first) return 'koa'
-  if ('req' in first && 'raw' in (first.req as object)) return 'hono'
-  if ('req' in first && 'res' in first && 'request' in first) return 'koa'
-  return undefined
-}
+type NodeCall = Extract<Call, { req: unknown }>
 
 function checkStore(store: Store): Store {
   if (store && typeof store.forSession === 'function' && typeof store.log?.append === 'function') return store

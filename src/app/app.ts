@@ -1,4 +1,5 @@
 import type { StopSignal } from '../stop.ts'
+import type { ClientCertificate } from './client-certificate.ts'
 
 /**
  * How the engine calls the user's app: the meaning of `fetch(Request) -> Response`, without the cost of building web
@@ -34,7 +35,29 @@ export interface Remote {
   readonly address?: string | undefined
   readonly port?: number | undefined
   readonly encrypted?: boolean | undefined
+  /** Never leaves this process. */
+  readonly certificate?: ClientCertificate | undefined
 }
+
+/** Headers that speak of one request's body, or of what the client has of the answer already: not for another request. */
+export const OF_ONE_REQUEST: ReadonlySet<string> = new Set([
+  'content-digest',
+  'content-encoding',
+  'content-language',
+  'content-location',
+  'content-md5',
+  'content-range',
+  'digest',
+  'if-match',
+  'if-modified-since',
+  'if-none-match',
+  'if-range',
+  'if-unmodified-since',
+  'range',
+  'repr-digest',
+  'trailer',
+  'upgrade',
+])
 
 export type HeaderPairs = readonly (readonly [name: string, value: string])[]
 

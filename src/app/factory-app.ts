@@ -1,4 +1,5 @@
 import { PersistError } from '../errors.ts'
+import { findInitialize } from '../json.ts'
 import { type App, type AppRequest, type AppResponse, isEventStream } from './app.ts'
 import { FIRST_UNREAD, HandoffStore } from './handoff-store.ts'
 import { persistentSessionId, withSessionId } from './persistent-session-id.ts'
@@ -48,7 +49,7 @@ export class FactoryApp implements App {
     const session = id === undefined ? undefined : this.#sessions.get(id)
     if (session) return handle(session, request.method === 'GET' ? fromUnread(request) : request)
     if (id !== undefined) return refusal(404, -32001, 'Session not found')
-    if (request.method === 'POST' && isInitialize(request.parsed)) return this.#open(request)
+    if (request.method === 'POST' && findInitialize(request.parsed)) return this.#open(request)
     return refusal(400, -32000, 'Bad Request: No valid session ID provided')
   }
 
@@ -85,7 +86,10 @@ export class FactoryApp implements App {
       for (const [id, each] of this.#sessions) if (each === session) this.#sessions.delete(id)
     }
     await server.connect(session.transport as never)
-    return withSessionId(request.sessionId, () => handle(session, request))
+    const answer = await withSessionId(request.sessionId, () => handle(session, request))
+    // Refused: nobody would ever close it.
+    if (answer.status >= 300) await session.transport.close()
+    return answer
   }
 }
 
@@ -116,12 +120,6 @@ async function* forgetting(
 
 function refusal(status: number, code: number, message: string): AppResponse {
   return fromWebResponse(Response.json({ jsonrpc: '2.0', error: { code, message }, id: null }, { status }))
-}
-
-function isInitialize(parsed: unknown): boolean {
-  return (
-    typeof parsed === 'object' && parsed !== null && (parsed as { method?: unknown }).method === 'initialize'
-  )
 }
 
 type TransportClass = new (options: object) => Transport

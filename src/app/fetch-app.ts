@@ -21,6 +21,10 @@ export class FetchApp implements App {
       remoteAddress: remote.address,
       remotePort: remote.port,
       encrypted: remote.encrypted,
+      ...(remote.encrypted && {
+        authorized: remote.certificate?.authorized ?? false,
+        getPeerCertificate: (detailed?: boolean) => remote.certificate?.getPeerCertificate(detailed) ?? {},
+      }),
     }
     const response = await withSessionId(request.sessionId, async () =>
       this.#fetcher.fetch(webRequest(request), socket ? { incoming: { socket } } : {}),

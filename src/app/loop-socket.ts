@@ -11,6 +11,10 @@ export class LoopSocket extends Writable {
   readonly remotePort: number
   readonly remoteFamily: string
   readonly encrypted: boolean
+  /** As of a `TLSSocket`, where the client's connection is one. */
+  readonly authorized: boolean | undefined
+  readonly authorizationError: Error | undefined
+  readonly getPeerCertificate: ((detailed?: boolean) => object) | undefined
   readonly localAddress = '127.0.0.1'
   readonly localPort = 0
   readonly timeout = 0
@@ -24,6 +28,12 @@ export class LoopSocket extends Writable {
     this.remotePort = remote?.port ?? 0
     this.remoteFamily = this.remoteAddress.includes(':') ? 'IPv6' : 'IPv4'
     this.encrypted = remote?.encrypted ?? false
+    const { certificate } = remote ?? {}
+    if (this.encrypted) {
+      this.authorized = certificate?.authorized ?? false
+      this.authorizationError = certificate?.authorizationError
+      this.getPeerCertificate = (detailed) => certificate?.getPeerCertificate(detailed) ?? {}
+    }
     this.#queue = queue
   }
 

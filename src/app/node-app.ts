@@ -126,21 +126,27 @@ function capture(res: ServerResponse, queue: ChunkQueue, answer: () => void): vo
   }
 }
 
+/** What `writeHead` takes: an object, a flat list of names and values, or a list of pairs; a value may be a list. */
 function setHeaders(res: ServerResponse, headers: unknown): void {
   if (Array.isArray(headers)) {
-    const flat = headers.flat()
     const seen = new Set<string>()
-    for (let i = 0; i + 1 < flat.length; i += 2) {
-      const name = String(flat[i])
-      if (seen.has(name.toLowerCase())) res.appendHeader(name, flat[i + 1])
-      else res.setHeader(name, flat[i + 1])
-      seen.add(name.toLowerCase())
+    for (const [name, value] of Array.isArray(headers[0]) ? headers : inPairs(headers)) {
+      const key = String(name).toLowerCase()
+      // What `setHeader` has said before is replaced; what the list says twice is said twice.
+      if (!seen.has(key)) res.removeHeader(key)
+      seen.add(key)
+      res.appendHeader(String(name), value)
     }
   } else if (headers) {
     for (const [name, value] of Object.entries(headers)) {
       if (value !== undefined) res.setHeader(name, value as string)
     }
   }
+}
+
+function* inPairs(flat: readonly unknown[]): Generator<readonly [unknown, string | string[]]> {
+  if (flat.length % 2 !== 0) throw new TypeError('writeHead() needs a value for each name.')
+  for (let i = 0; i < flat.length; i += 2) yield [flat[i], flat[i + 1] as string | string[]]
 }
 
 function incoming(request: AppRequest, socket: Socket): IncomingMessage {

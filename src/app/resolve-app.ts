@@ -1,4 +1,6 @@
+import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
 import { getRequestListener } from '@hono/node-server'
 import { PersistError } from '../errors.ts'
 import type { App } from './app.ts'
@@ -9,6 +11,7 @@ import { UrlApp } from './url-app.ts'
 
 /** A Fastify instance, as far as we use it. */
 interface FastifyLike {
+  readonly server: EventEmitter
   ready(): PromiseLike<unknown>
   routing(req: IncomingMessage, res: ServerResponse): void
 }
@@ -33,6 +36,12 @@ export interface ResolvedApp {
   /** For requests that are none of ours: the app itself, on the client's own request and response. */
   readonly passNode?: NodeListener
   readonly passFetch?: (request: Request) => Response | Promise<Response>
+  /** Takes over an `Upgrade` request, where the app has a server of its own that does; known when the app is ready. */
+  readonly upgrade?: () => Promise<((req: IncomingMessage, socket: Duplex, head: Buffer) => void) | undefined>
+  /** It cannot serve HTTP/2 on its own pair of request and response, as Express cannot. */
+  readonly http1Only?: boolean
+  /** It is persistent itself, and has an endpoint of its own. */
+  readonly persistent?: boolean
   /** The path of the MCP endpoint where the app itself tells. */
   readonly path?: string
 }
@@ -41,7 +50,14 @@ export interface ResolvedApp {
 export function resolveApp(app: WrappableApp): ResolvedApp {
   if (typeof app === 'function') {
     // Hono and Express apps are both made by calling something; Express apps are functions, Hono apps are objects.
-    if (app.length >= 2) return node(() => app as unknown as NodeListener)
+    if (app.length >= 2) {
+      const listener = () => app as unknown as NodeListener
+      return {
+        ...node(listener),
+        http1Only: 'request' in app && 'response' in app,
+        persistent: has(app, 'fetch', 'close') && 'store' in app,
+      }
+    }
     if (isConstructor(app))
       throw refuse('a class', 'pass a function that makes a server: () => new McpServer(...)')
     return { kind: 'factory', app: new FactoryApp(app as ServerFactory) }
@@ -80,12 +96,20 @@ function node(listener: () => NodeListener | Promise<NodeListener>): ResolvedApp
 }
 
 function fastify(app: FastifyLike): ResolvedApp {
-  return node(
-    once(async () => {
-      await app.ready()
-      return (req, res) => app.routing(req, res)
-    }),
-  )
+  const ready = once(async () => app.ready())
+  return {
+    ...node(
+      once(async () => {
+        await ready()
+        return (req, res) => app.routing(req, res)
+      }),
+    ),
+    upgrade: async () => {
+      await ready()
+      if (app.server.listenerCount('upgrade') === 0) return undefined
+      return (req, socket, head) => void app.server.emit('upgrade', req, socket, head)
+    },
+  }
 }
 
 function web(app: Fetcher): ResolvedApp {

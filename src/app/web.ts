@@ -3,7 +3,7 @@ import type { AppRequest, AppResponse, HeaderPairs } from './app.ts'
 
 export function webRequest(request: AppRequest, withBody = true): Request {
   const { method, headers, url, body, remote, signal } = request
-  const origin = `${remote?.encrypted ? 'https' : 'http'}://${headers['host'] ?? 'localhost'}`
+  const origin = `${remote?.encrypted ? 'https' : 'http'}://${headers['host'] || 'localhost'}`
   return new Request(origin + url, {
     method,
     headers,

@@ -1,44 +1,85 @@
+import { constants } from 'node:buffer'
 import type { IncomingMessage } from 'node:http'
+import { promisify } from 'node:util'
+import { brotliDecompress, gunzip, inflate, type ZlibOptions } from 'node:zlib'
+import { type Answer, refuse } from '../session/protocol/answer.ts'
+import type { Service } from './service.ts'
 
-/** Thrown when a request body is longer than it may be. */
-export class BodyTooLarge extends Error {}
+/** Thrown for a body that is not taken; `answer` says why, in the words of the SDK's transport where it has them. */
+export class BodyRefused extends Error {
+  readonly answer: Answer
 
-/** The whole body; rejects with `BodyTooLarge` as soon as it is known to be one. */
-export async function readNodeBody(req: IncomingMessage, limit: number): Promise<Buffer> {
-  if (Number(req.headers['content-length'] ?? 0) > limit) throw new BodyTooLarge()
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of req as AsyncIterable<Buffer>) {
-    size += chunk.byteLength
-    if (size > limit) throw new BodyTooLarge()
-    chunks.push(chunk)
+  constructor(answer: Answer) {
+    super('The body of a request was refused.')
+    this.answer = answer
   }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
 }
 
-export async function readWebBody(request: Request, limit: number): Promise<Buffer> {
-  if (Number(request.headers.get('content-length') ?? 0) > limit) throw new BodyTooLarge()
+type BodyLimits = NonNullable<Service['body']>
+
+/** The whole body. Rejects with `BodyRefused` as soon as it is known to be too large, or cannot be decoded. */
+export async function readNodeBody(req: IncomingMessage, { limit, encoded }: BodyLimits): Promise<Buffer> {
+  // Left early, the request is not to be destroyed: its connection still carries the refusal.
+  const chunks = req.iterator({ destroyOnReturn: false })
+  const body = await collect(chunks, req.headers['content-length'], limit)
+  return encoded ? body : inflated(body, req.headers['content-encoding'], limit)
+}
+
+/** The same of a web-standard request. */
+export async function readWebBody(request: Request, { limit, encoded }: BodyLimits): Promise<Buffer> {
+  const { headers } = request
+  const body = await collect(request.body ?? [], headers.get('content-length'), limit)
+  return encoded ? body : inflated(body, headers.get('content-encoding'), limit)
+}
+
+async function collect(
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  length: string | null | undefined,
+  limit: number,
+): Promise<Buffer> {
+  if (Number(length ?? 0) > limit) throw tooLarge(limit)
   const chunks: Uint8Array[] = []
   let size = 0
-  for await (const chunk of (request.body ?? []) as AsyncIterable<Uint8Array>) {
+  for await (const chunk of body) {
     size += chunk.byteLength
-    if (size > limit) throw new BodyTooLarge()
+    if (size > limit) throw tooLarge(limit)
     chunks.push(chunk)
   }
-  return Buffer.concat(chunks)
+  const only = chunks[0]
+  return chunks.length === 1 && Buffer.isBuffer(only) ? only : Buffer.concat(chunks)
 }
 
-/** Undefined where it is not JSON: the app will say so. */
-export function parseJson(body: Uint8Array): unknown {
+type Inflate = (body: Uint8Array, options: ZlibOptions) => Promise<Buffer>
+
+const INFLATE = new Map<string, Inflate>([
+  ['gzip', promisify(gunzip)],
+  ['x-gzip', promisify(gunzip)],
+  ['deflate', promisify(inflate)],
+  ['br', promisify(brotliDecompress)],
+])
+
+async function inflated(body: Buffer, encoding: string | null | undefined, limit: number): Promise<Buffer> {
+  const name = encoding?.trim().toLowerCase() ?? ''
+  if (name === '' || name === 'identity') return body
+  const run = INFLATE.get(name)
+  if (!run) throw unsupported()
+  if (body.byteLength === 0) return body
   try {
-    return JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString())
-  } catch {
-    return undefined
+    return await run(body, { maxOutputLength: Math.min(limit, constants.MAX_LENGTH) })
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(limit)
+    throw new BodyRefused(refuse(400, 'Bad Request: the body is not encoded as Content-Encoding says'))
   }
 }
 
-/** In the words of the SDK's transport. */
-export function tooLarge(limit: number): string {
-  const message = `Payload Too Large: a request body may have ${limit} bytes at the most`
-  return JSON.stringify({ jsonrpc: '2.0', error: { code: -32000, message }, id: null })
+function unsupported(): BodyRefused {
+  const answer = refuse(415, 'Unsupported Media Type: Content-Encoding must be gzip, deflate, br or identity')
+  return new BodyRefused({
+    ...answer,
+    headers: [...answer.headers, ['accept-encoding', 'gzip, deflate, br']],
+  })
+}
+
+function tooLarge(limit: number): BodyRefused {
+  return new BodyRefused(refuse(413, `Payload Too Large: a request body may have ${limit} bytes at the most`))
 }

@@ -15,6 +15,7 @@ const SHORT_TURN_GROWS = 100
  */
 export class DrainingServer extends Server {
   #draining = false
+  #closed = false
   #ended: Promise<void> | undefined
   /** Requests that wait for the end of listening. */
   #held: (() => void)[] | undefined
@@ -24,6 +25,24 @@ export class DrainingServer extends Server {
       if (this.#held) this.#held.push(() => listener(req, res))
       else listener(req, res)
     })
+  }
+
+  /** Listens when `check` has settled, or emits what it found wrong as `error`; not at all if it is closed first. */
+  async listenWhen(check: () => Promise<unknown>, args: readonly unknown[]): Promise<void> {
+    let wrong: unknown
+    try {
+      wrong = await check()
+      if (wrong === undefined && !this.#closed) Reflect.apply(this.listen, this, args)
+    } catch (error) {
+      wrong = error
+    }
+    // In a turn of its own: nobody listening makes it an uncaught exception, as of any other server that cannot listen.
+    if (wrong !== undefined) setImmediate(() => this.emit('error', wrong))
+  }
+
+  override close(callback?: (error?: Error) => void): this {
+    this.#closed = true
+    return super.close(callback)
   }
 
   /**

@@ -1,9 +1,13 @@
 import type { AppRequest, AppResponse } from '../app/app.ts'
+import { parseJson } from '../json.ts'
 import type { Answer } from '../session/protocol/answer.ts'
 import type { Tail } from '../session/streams/tail.ts'
 import type { Sink } from '../sse.ts'
 import { Stop } from '../stop.ts'
-import { BodyTooLarge, parseJson, readWebBody, tooLarge } from './body.ts'
+import { BodyRefused, readWebBody } from './body.ts'
+import { forgetEncoding, webHeaders } from './headers.ts'
+import { takesBody } from './serve-node.ts'
+import type { Service } from './service.ts'
 
 export interface FetchOptions {
   /** What an authentication middleware in front of the handler found. */
@@ -12,48 +16,54 @@ export interface FetchOptions {
   readonly parsedBody?: unknown
 }
 
-/** Reads a web-standard request, lets `handle` answer it, and makes the response. */
+/** Reads a web-standard request, lets `service` answer it, and makes the response. */
 export async function serveFetch(
   request: Request,
   { authInfo, parsedBody }: FetchOptions,
-  maxBodyBytes: number,
-  handle: (request: AppRequest) => Promise<Answer>,
+  service: Service,
 ): Promise<Response> {
-  const { pathname, search, host } = new URL(request.url)
-  const headers: Record<string, string> = Object.fromEntries(request.headers)
-  headers['host'] ??= host
   const { method } = request
   const gone = new Stop()
-  request.signal.addEventListener('abort', () => gone.stop(), { once: true })
-  const base = { method, url: pathname + search, headers, signal: gone, authInfo }
-  if (method === 'GET' || method === 'HEAD' || method === 'DELETE') return toResponse(await handle(base))
-  if (parsedBody !== undefined) {
-    return toResponse(
-      await handle({ ...base, body: Buffer.from(JSON.stringify(parsedBody)), parsed: parsedBody }),
-    )
-  }
+  const { signal } = request
+  if (signal.aborted) gone.stop()
+  else signal.addEventListener('abort', () => gone.stop(), { once: true })
+  const headers = webHeaders(request)
+  const caller: AppRequest = { method, url: service.url, headers, signal: gone, authInfo }
+  const respond = (answer: Answer) => toResponse(answer, method, gone)
+  if (!service.body || !takesBody(method)) return respond(await service.answer(caller))
   let body: Buffer
   try {
-    body = await readWebBody(request, maxBodyBytes)
+    body =
+      parsedBody === undefined
+        ? await readWebBody(request, service.body)
+        : Buffer.from(JSON.stringify(parsedBody))
   } catch (error) {
-    if (!(error instanceof BodyTooLarge)) throw error
-    return new Response(tooLarge(maxBodyBytes), {
-      status: 413,
-      headers: { 'content-type': 'application/json' },
-    })
+    if (!(error instanceof BodyRefused)) throw error
+    return respond(await service.refuse(error.answer, caller))
   }
-  return toResponse(await handle({ ...base, body, parsed: parseJson(body) }))
+  if (!service.body.encoded) forgetEncoding(headers)
+  return respond(await service.answer({ ...caller, body, parsed: parsedBody ?? parseJson(body) }))
 }
 
-function toResponse(answer: Answer): Response {
+/** Statuses that must not have a body refuse even an empty one. */
+const BODILESS = new Set([204, 205, 304])
+
+function toResponse(answer: Answer, method: string, gone: Stop): Response {
   const headers = new Headers()
   for (const [name, value] of answer.headers) headers.append(name, value)
   const { status } = answer
-  // Statuses that must not have a body refuse even an empty one.
-  const bodiless = status === 204 || status === 205 || status === 304
-  if ('body' in answer) return new Response(bodiless ? null : (answer.body as BodyInit), { status, headers })
-  if ('tail' in answer) return new Response(tailBody(answer.tail), { status, headers })
-  return new Response(bodiless ? null : appBody(answer.response), { status, headers })
+  const init = { status, headers }
+  if ('tail' in answer) {
+    // Nobody may ever read, nor cancel, the body of a request that was given up before it had its answer.
+    gone.onStop(() => answer.tail.close())
+    return new Response(tailBody(answer.tail), init)
+  }
+  const bodiless = method === 'HEAD' || BODILESS.has(status)
+  if ('body' in answer) return new Response(bodiless ? null : (answer.body as BodyInit), init)
+  const { response } = answer
+  if (bodiless) response.cancel()
+  else gone.onStop(() => response.cancel())
+  return new Response(bodiless ? null : appBody(response), init)
 }
 
 function tailBody(tail: Tail): ReadableStream<Uint8Array> {

@@ -1,11 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { pipeline } from 'node:stream/promises'
 import type { TLSSocket } from 'node:tls'
-import type { AppRequest, HeaderPairs } from '../app/app.ts'
+import type { AppRequest, AppResponse } from '../app/app.ts'
+import { ClientCertificate } from '../app/client-certificate.ts'
+import { parseJson } from '../json.ts'
 import type { Answer } from '../session/protocol/answer.ts'
 import type { Sink } from '../sse.ts'
-import { Stop, type StopSignal } from '../stop.ts'
-import { BodyTooLarge, parseJson, readNodeBody, tooLarge } from './body.ts'
+import { Stop } from '../stop.ts'
+import { BodyRefused, readNodeBody } from './body.ts'
+import { forgetEncoding, nodeHeaders, setHeaders } from './headers.ts'
+import type { Service } from './service.ts'
 
 /** What middleware in front of us may have left on the request. */
 export interface ParsedRequest extends IncomingMessage {
@@ -14,63 +19,59 @@ export interface ParsedRequest extends IncomingMessage {
   readonly originalUrl?: string
 }
 
-/** Reads a Node request, lets `handle` answer it, and writes the answer. Settles when the answer is complete. */
-export async function serveNode(
-  req: ParsedRequest,
-  res: ServerResponse,
-  maxBodyBytes: number,
-  handle: (request: AppRequest) => Promise<Answer>,
-): Promise<void> {
+/** Reads a Node request, of HTTP/1 or 2, lets `service` answer it, and writes the answer. Settles when it is complete. */
+export async function serveNode(req: ParsedRequest, res: ServerResponse, service: Service): Promise<void> {
   const gone = new Stop()
   res.on('close', () => gone.stop())
+  const { method = 'GET', auth } = req
+  const headers = nodeHeaders(req)
+  const remote = remoteOf(req.socket)
+  const caller: AppRequest = { method, url: service.url, headers, signal: gone, remote, authInfo: auth }
   let request: AppRequest
   try {
-    request = await toRequest(req, maxBodyBytes, gone)
+    request = service.body && takesBody(method) ? { ...caller, ...(await bodyOf(req, service.body)) } : caller
   } catch (error) {
-    if (!(error instanceof BodyTooLarge)) return void res.destroy()
+    if (!(error instanceof BodyRefused)) return void res.destroy()
+    const answer = await service.refuse(error.answer, caller)
     // The rest of the body is not read: the connection cannot be used again.
-    res.writeHead(413, { 'content-type': 'application/json', connection: 'close' })
-    return void res.end(tooLarge(maxBodyBytes))
+    if (!req.complete && req.httpVersionMajor < 2) res.setHeader('connection', 'close')
+    return write(res, answer, gone)
   }
-  await write(res, await handle(request))
+  if (!service.body?.encoded) forgetEncoding(headers)
+  await write(res, await service.answer(request), gone)
 }
 
-async function toRequest(req: ParsedRequest, limit: number, signal: StopSignal): Promise<AppRequest> {
-  const { method = 'GET', auth } = req
-  const headers: Record<string, string> = {}
-  for (const [name, value] of Object.entries(req.headers)) {
-    if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(', ') : value
-  }
-  const url = req.originalUrl ?? req.url ?? '/'
-  const base = { method, url, headers, signal, remote: remoteOf(req.socket), authInfo: auth }
-  if (method === 'GET' || method === 'HEAD' || method === 'DELETE') return base
+export function takesBody(method: string): boolean {
+  return method !== 'GET' && method !== 'HEAD' && method !== 'DELETE'
+}
+
+async function bodyOf(
+  req: ParsedRequest,
+  limits: NonNullable<Service['body']>,
+): Promise<Pick<AppRequest, 'body' | 'parsed'>> {
   // A body parser has been here: what it read is all there is.
   if (req.body !== undefined && req.readableEnded) {
-    const body = Buffer.isBuffer(req.body) ? req.body : Buffer.from(textOf(req.body))
-    return {
-      ...base,
-      body,
-      parsed: typeof req.body === 'object' && !Buffer.isBuffer(req.body) ? req.body : parseJson(body),
-    }
+    if (Buffer.isBuffer(req.body)) return { body: req.body, parsed: parseJson(req.body) }
+    if (typeof req.body === 'string') return { body: Buffer.from(req.body), parsed: parseJson(req.body) }
+    return { body: Buffer.from(JSON.stringify(req.body)), parsed: req.body }
   }
-  const body = await readNodeBody(req, limit)
-  return { ...base, body, parsed: parseJson(body) }
-}
-
-function textOf(body: unknown): string {
-  return typeof body === 'string' ? body : JSON.stringify(body)
+  const body = await readNodeBody(req, limits)
+  return { body, parsed: parseJson(body) }
 }
 
 function remoteOf(socket: Socket): AppRequest['remote'] {
+  const encrypted = (socket as Partial<TLSSocket>).encrypted === true
+  const certificate = encrypted ? ClientCertificate.of(socket) : undefined
   return {
     address: socket.remoteAddress,
     port: socket.remotePort,
-    encrypted: (socket as Partial<TLSSocket>).encrypted === true,
+    encrypted,
+    ...(certificate && { certificate }),
   }
 }
 
-async function write(res: ServerResponse, answer: Answer): Promise<void> {
-  if (res.destroyed) {
+async function write(res: ServerResponse, answer: Answer, gone: Stop): Promise<void> {
+  if (gone.stopped || res.destroyed) {
     if ('tail' in answer) answer.tail.close()
     if ('response' in answer) answer.response.cancel()
     return
@@ -78,33 +79,19 @@ async function write(res: ServerResponse, answer: Answer): Promise<void> {
   res.statusCode = answer.status
   setHeaders(res, answer.headers)
   if ('body' in answer) return void res.end(answer.body)
-  if ('tail' in answer) {
-    const { tail } = answer
-    res.on('close', () => tail.close())
-    return tail.start(new NodeSink(res))
-  }
-  const { response } = answer
-  res.on('close', () => response.cancel())
-  try {
-    for await (const chunk of response.body) {
-      if (!res.write(chunk)) await new Promise((resolve) => res.once('drain', resolve).once('close', resolve))
-      if (res.destroyed) return
-    }
-    res.end()
-  } catch {
-    // The app broke off in the middle of its body: so do we.
-    res.destroy()
-  }
+  if ('response' in answer) return relayBody(res, answer.response, gone)
+  gone.onStop(() => answer.tail.close())
+  answer.tail.start(new NodeSink(res))
 }
 
-/** As `res.setHeader` would, except that a name which stands more than once is kept more than once. */
-function setHeaders(res: ServerResponse, headers: HeaderPairs): void {
-  const seen = new Set<string>()
-  for (const [name, value] of headers) {
-    if (seen.has(name)) res.appendHeader(name, value)
-    else res.setHeader(name, value)
-    seen.add(name)
-  }
+async function relayBody(res: ServerResponse, response: AppResponse, gone: Stop): Promise<void> {
+  gone.onStop(() => response.cancel())
+  // An app that has sent its head and has nothing to say yet: the client is to see as much.
+  setImmediate(() => {
+    if (!res.headersSent && !gone.stopped) res.flushHeaders()
+  })
+  // Rejects when the client has gone; where the app breaks off in the middle of its body, it breaks off as well.
+  await pipeline(response.body, res).catch(() => res.destroy())
 }
 
 class NodeSink implements Sink {

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { type App, type AppRequest, header, isEventStream, readBody } from '../app/app.ts'
+import { type App, type AppRequest, type AppResponse, header, isEventStream, readBody } from '../app/app.ts'
 import { portableAuthInfo } from '../app/auth-info.ts'
 import { delay, monotonicNow } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
+import { findInitialize, type InitializeRequest } from '../json.ts'
 import type { Settings } from '../options.ts'
 import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/port.ts'
@@ -22,10 +23,12 @@ import {
   refuse,
   relay,
   sessionNotFound,
+  shuttingDown,
   unavailable,
+  type WholeAnswer,
   withCors,
 } from './protocol/answer.ts'
-import { isRequest, isResponse, type Message, parseMessages, toMessages } from './protocol/json-rpc.ts'
+import { isRequest, isResponse, parseMessages, toMessages } from './protocol/json-rpc.ts'
 import { type Principals, principalsOf } from './protocol/principal.ts'
 import type { NewTail } from './streams/new-tail.ts'
 import { STANDALONE, type StreamRef } from './streams/stream.ts'
@@ -40,6 +43,14 @@ export interface EngineOptions {
   readonly sweep: (limit: number) => Promise<boolean>
 }
 
+/** Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours. */
+const SESSION_ID = /^[\x21-\x7e]{1,256}$/
+
+const MENDED_BY_WAITING = ['STORE_UNAVAILABLE', 'OVERLOADED', 'STORE_CLOSED'] as const
+
+// Of the endpoint that are known to be one; any other is looked at each time.
+const MAX_SPELLINGS = 100
+
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
   readonly #options: EngineOptions
@@ -51,8 +62,10 @@ export class Engine {
   #handling = 0
   /** Monotonic ms: until then calls that run may end; new ones are for the next owner. */
   #drainsUntil: number | undefined
-  /** It was said that nobody can tell whose credentials come here. */
-  #warned = false
+  /** What was said once, and is not said again. */
+  readonly #warned = new Set<string>()
+  /** Paths that the app takes for the endpoint. */
+  readonly #spellings = new Set<string>()
 
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
@@ -78,6 +91,7 @@ export class Engine {
       owned: this.#holder,
       newTail,
       serve: (request, take) => this.#serveForwarded(request, take),
+      failure,
     })
     this.#housekeeping = new Housekeeping({
       live: this.#holder.live,
@@ -90,28 +104,42 @@ export class Engine {
     })
   }
 
-  /** Never rejects: what the store or the app throws becomes a 503 or 500 and a line in the log. */
-  async handle(request: AppRequest): Promise<Answer> {
+  /**
+   * Never rejects: what the store or the app throws becomes a 503 or 500 and a line in the log. `canonical` is the url of the
+   * endpoint in its own spelling, where the request has another.
+   */
+  async handle(request: AppRequest, canonical?: string): Promise<Answer> {
     this.#handling += 1
     try {
-      return await this.#route(request)
-    } catch (error) {
-      const { logger } = this.#options.settings
-      const sessionId = request.headers['mcp-session-id']
-      logger.error({ sessionId, method: request.method, error: errorText(error) }, 'a request failed')
-      if (isPersistError(error, 'STORE_UNAVAILABLE') || isPersistError(error, 'OVERLOADED')) {
-        return unavailable('The session cannot be looked up.')
-      }
-      if (isPersistError(error, 'SESSION_LIMIT')) {
-        return refuse(429, 'Too many sessions; end one, or try again later.', { retryAfter: 60 })
-      }
-      if (error instanceof AppSilent) {
-        return refuse(503, 'The server does not answer; try again.', { retryAfter: 1 })
-      }
-      return refuse(500, 'Internal server error', { code: -32603 })
+      const answer = await this.#route(request, canonical).catch((error: unknown) =>
+        this.#failed(request, error),
+      )
+      return await this.readable(answer, request)
     } finally {
       this.#handling -= 1
     }
+  }
+
+  /**
+   * `refusal` with the CORS headers that the app gives this caller: a page that is refused must be able to read why. What
+   * the app has answered itself has them, or is not to have them.
+   */
+  async readable(refusal: Answer, caller: AppRequest): Promise<Answer> {
+    if (caller.headers['origin'] === undefined || refusal.status < 400 || !('body' in refusal)) return refusal
+    if (header(refusal.headers, 'access-control-allow-origin') !== undefined) return refusal
+    const response = await this.#ask(caller)
+    response?.cancel()
+    return withCors(refusal, response?.headers ?? [])
+  }
+
+  /**
+   * Is there a session that this id, in a request for something else than the endpoint, could reach in the app? `anywhere`:
+   * the app is not this process's own, and knows what other nodes have opened.
+   */
+  async knows(id: string, { anywhere = false } = {}): Promise<boolean> {
+    if (this.#holder.knows(id)) return true
+    if (!anywhere || !SESSION_ID.test(id)) return false
+    return (await this.#options.directory.sessions.get(id)) !== undefined
   }
 
   /** A request that is none of the MCP endpoint's. */
@@ -174,20 +202,26 @@ export class Engine {
     this.#peers.forwarder.searchAll()
   }
 
-  async #route(given: AppRequest): Promise<Answer> {
+  async #route(given: AppRequest, canonical?: string): Promise<Answer> {
     const { app, settings } = this.#options
     const request =
       given.authInfo === undefined ? given : { ...given, authInfo: portableAuthInfo(given.authInfo) }
     const id = request.headers['mcp-session-id']
-    // Revisions from 2026-07-28 on have no sessions; whatever comes without one is the app's own business.
-    if ((request.headers['mcp-protocol-version'] ?? '') >= '2026-07-28')
-      return relay(await app.fetch(request))
-    if (!['GET', 'POST', 'DELETE'].includes(request.method)) return relay(await app.fetch(request))
-    if (id === undefined) {
-      return isInitialize(request.parsed) ? this.#initialize(request) : relay(await app.fetch(request))
+    // The app's own business: and none of a session's, for nobody has looked at whose that is.
+    if (isSessionless(request.headers['mcp-protocol-version'])) {
+      return relay(await app.fetch(id === undefined ? request : withoutSession(request)))
     }
-    // Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours.
-    if (!/^[\x21-\x7e]{1,256}$/.test(id)) return this.#notFound(request)
+    if (id === undefined) {
+      const initialize = request.method === 'POST' && findInitialize(request.parsed)
+      return initialize ? this.#initialize(request, initialize) : relay(await app.fetch(request))
+    }
+    if (!SESSION_ID.test(id)) return this.#notFound(request)
+    if (canonical !== undefined) {
+      // What the app says at another of its routes (a page for every path, say) must not pass for its word on a session. So
+      // all that is asked in the name of a session is asked at the endpoint itself.
+      if (!(await this.#isEndpoint(request, canonical))) return sessionNotFound()
+      return this.#route({ ...request, url: canonical })
+    }
     const principal = await principalsOf(request, settings)
     return this.#serve({
       sessionId: id,
@@ -197,6 +231,14 @@ export class Engine {
       request,
       gone: request.signal,
     })
+  }
+
+  #failed(request: AppRequest, error: unknown): Answer {
+    const { method, headers } = request
+    const requestId = randomBytes(9).toString('base64url')
+    const facts = { requestId, sessionId: headers['mcp-session-id'], method, error: errorText(error) }
+    this.#options.settings.logger.error(facts, 'a request failed')
+    return failure(requestId, error)
   }
 
   /** Here or at the owner; and at the next owner, when that one is lost on the way. */
@@ -219,7 +261,7 @@ export class Engine {
       }
       if ('moved' in found) continue
       // Nobody would collect the reply.
-      if (this.#holder.draining) return unavailable('This process is shutting down.')
+      if (this.#holder.draining) return shuttingDown()
       const [owner, how] = 'free' in found ? [heir!, { take: true }] : [found.owner, {}]
       const answer = await this.#peers.forwarder.forward(owner, { ...asked, again }, how)
       if (answer !== 'gone' && answer !== 'moved') return answer
@@ -258,19 +300,26 @@ export class Engine {
     }
   }
 
-  async #initialize(request: AppRequest): Promise<Answer> {
-    if (this.#holder.draining) return unavailable('This process is shutting down.')
+  async #initialize(request: AppRequest, { id }: InitializeRequest): Promise<Answer> {
+    if (this.#holder.draining) return shuttingDown()
     const principal = await principalsOf(request, this.#options.settings)
-    return this.#holder.opening(() => this.#open(request, principal))
+    return this.#holder.opening(() => this.#open(request, id, principal))
   }
 
   /** Nothing is stored before the app has opened a session: who is refused leaves nothing. */
-  async #open(request: AppRequest, principal: Principals): Promise<Answer> {
+  async #open(
+    request: AppRequest,
+    requestId: InitializeRequest['id'],
+    principal: Principals,
+  ): Promise<Answer> {
     const { app, settings } = this.#options
     const response = await app.fetch(request)
     const id = header(response.headers, 'mcp-session-id')
-    // Refused, or an app without sessions.
-    if (response.status >= 300 || id === undefined) return relay(response)
+    if (response.status >= 300) return relay(response)
+    if (id === undefined) {
+      this.#warnStateless()
+      return relay(response)
+    }
 
     const binding = new Binding(settings, undefined)
     const local = new LocalApp({ app, settings, sessionId: id, publicId: id, caller: request, binding })
@@ -278,7 +327,7 @@ export class Engine {
       const streams = isEventStream(response)
       const text = streams ? '' : (await readBody(response)).toString()
       const messages = streams ? await readMessages(response) : parseMessages(text)
-      const answer = messages.find(isResponse)
+      const answer = messages.find((message) => isResponse(message) && message.id === requestId)
       const headers = clientHeaders(response.headers, id)
       const body = streams ? messages.map((message) => messageFrame(JSON.stringify(message))).join('') : text
       if (!answer?.result) {
@@ -288,7 +337,7 @@ export class Engine {
       await binding.accepted(request, principal, response.authInfo)
       if (binding.unseen) this.#warnOfUnseen()
       const protocolVersion = String(answer.result['protocolVersion'])
-      const initialize = JSON.stringify(request.parsed)
+      const initialize = JSON.stringify(findInitialize(request.parsed))
       const state = { initialize, initialized: false, protocolVersion, ...binding.state }
       // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
       await this.#holder.create({ id, principal: binding.principal, state }, local)
@@ -299,11 +348,40 @@ export class Engine {
     }
   }
 
+  /**
+   * 404, and nobody learns why. But whom the app would not let in at all hears that from the app: a client whose token
+   * has run out must learn to refresh it, not to open another session.
+   */
+  async #notFound(caller: AppRequest): Promise<Answer> {
+    const response = await this.#ask(caller)
+    if (response?.status === 401 || response?.status === 403) return relay(response)
+    response?.cancel()
+    return withCors(sessionNotFound(), response?.headers ?? [])
+  }
+
+  /** Does the app take another spelling for its endpoint? It answers alike then, to a caller without a session. */
+  async #isEndpoint(request: AppRequest, canonical: string): Promise<boolean> {
+    const spelling = request.url.replace(/[?#].*$/s, '')
+    if (this.#spellings.has(spelling)) return true
+    const answers = await Promise.all([this.#ask(request), this.#ask({ ...request, url: canonical })])
+    for (const answer of answers) answer?.cancel()
+    const [there, here] = answers
+    if (there === undefined || there.status !== here?.status) return false
+    if (this.#spellings.size < MAX_SPELLINGS) this.#spellings.add(spelling)
+    return true
+  }
+
+  /** What the app says to this caller, whatever he has asked for; undefined where it does not say it in time. */
+  #ask(caller: AppRequest): Promise<AppResponse | undefined> {
+    const { app, settings } = this.#options
+    const id = `mcp-persist-${randomBytes(6).toString('base64url')}`
+    const ping = ownPost(caller, { jsonrpc: '2.0', id, method: 'ping' })
+    return askApp(app, ping, { patience: patienceOf(settings) }).catch(() => undefined)
+  }
+
   #warnOfUnseen(): void {
-    const { settings } = this.#options
-    if (this.#warned || settings.principal) return
-    this.#warned = true
-    settings.logger.warn(
+    if (this.#options.settings.principal) return
+    this.#warnOnce(
       { option: 'principal' },
       'callers carry credentials, and nothing tells whose they are: whoever the app lets in and who knows the id of a ' +
         'session can use it. Set the option "principal", or let your authentication run in front of the handler. Until ' +
@@ -311,18 +389,18 @@ export class Engine {
     )
   }
 
-  /**
-   * 404, and nobody learns why. But whom the app would not let in at all hears that from the app: a client whose token
-   * has run out must learn to refresh it, not to open another session.
-   */
-  async #notFound(caller: AppRequest): Promise<Answer> {
-    const { app, settings } = this.#options
-    const id = `mcp-persist-${randomBytes(6).toString('base64url')}`
-    const ping = ownPost(caller, { jsonrpc: '2.0', id, method: 'ping' })
-    const response = await askApp(app, ping, { patience: patienceOf(settings) }).catch(() => undefined)
-    if (response?.status === 401 || response?.status === 403) return relay(response)
-    response?.cancel()
-    return withCors(sessionNotFound(), response?.headers ?? [])
+  #warnStateless(): void {
+    const { path } = this.#options.settings
+    this.#warnOnce(
+      { path },
+      'the app opens no sessions (it answers initialize without Mcp-Session-Id): there is nothing to persist',
+    )
+  }
+
+  #warnOnce(facts: object, text: string): void {
+    if (this.#warned.has(text)) return
+    this.#warned.add(text)
+    this.#options.settings.logger.warn(facts, text)
   }
 
   #newTail(sessionId: string, stream: StreamRef, onClose: () => void): Tail {
@@ -347,12 +425,32 @@ export class Engine {
   }
 }
 
-function isInitialize(parsed: unknown): boolean {
-  const message = (Array.isArray(parsed) ? parsed[0] : parsed) as Message | undefined
-  return message?.method === 'initialize'
+/** Revisions from 2026-07-28 on have no sessions. A version that is no date is no revision. */
+function isSessionless(version: string | undefined): boolean {
+  if (version === undefined || version < '2026-07-28') return false
+  return /^\d{4}-\d{2}-\d{2}$/.test(version) && !Number.isNaN(Date.parse(version))
+}
+
+function withoutSession(request: AppRequest): AppRequest {
+  const { 'mcp-session-id': _, ...headers } = request.headers
+  return { ...request, headers }
 }
 
 /** Something new for the app to do, and not a part of what it does already. */
 function isNewCall({ method, parsed }: AppRequest): boolean {
   return method === 'POST' && (toMessages(parsed) ?? []).some(isRequest)
+}
+
+/** What a client hears of an error: whether waiting helps, and the word to look for in the log, which has the rest. */
+function failure(requestId: string, error: unknown): WholeAnswer {
+  if (MENDED_BY_WAITING.some((code) => isPersistError(error, code))) {
+    return unavailable('The session cannot be looked up.')
+  }
+  if (isPersistError(error, 'SESSION_LIMIT')) {
+    return refuse(429, 'Too many sessions; end one, or try again later.', { retryAfter: 60 })
+  }
+  if (error instanceof AppSilent) {
+    return refuse(503, 'The server does not answer; try again.', { retryAfter: 1 })
+  }
+  return refuse(500, 'Internal server error', { code: -32603, data: { requestId } })
 }

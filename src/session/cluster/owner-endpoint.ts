@@ -1,10 +1,10 @@
 import { readBody } from '../../app/app.ts'
-import { errorText, isPersistError } from '../../errors.ts'
+import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { MESSAGE_LIMIT } from '../../store/port.ts'
 import type { Elsewhere, OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { OwnedSessions } from '../ownership/owned-sessions.ts'
-import { type Answer, refuse, unavailable } from '../protocol/answer.ts'
+import type { WholeAnswer } from '../protocol/answer.ts'
 import type { Said } from './exchange.ts'
 import type { Followers } from './followers.ts'
 import { type FollowQuestion, fromWire, type Question, type RequestQuestion, say } from './questions.ts'
@@ -15,6 +15,8 @@ export interface OwnerEndpointOptions {
   readonly settings: Settings
   /** Answers a request for a session that this node owns, or may take. */
   readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | Elsewhere>
+  /** What a client hears of an error of ours. */
+  readonly failure: (requestId: string, error: unknown) => WholeAnswer
 }
 
 /** Bytes of an answer that travels in one message. */
@@ -36,12 +38,10 @@ export class OwnerEndpoint {
       return await this.#onFollow(from, id, question)
     } catch (error) {
       const { logger, retryInterval: retry } = this.#options.settings
-      const { kind, sessionId } = question
-      logger.error(
-        { question: kind, sessionId, error: errorText(error) },
-        'a question of another node failed',
-      )
-      return kind === 'follow' ? say({ kind: 'cut', retry }) : whole(failure(error))
+      const { kind, sessionId, streamId: requestId } = question
+      const facts = { question: kind, sessionId, requestId, error: errorText(error) }
+      logger.error(facts, 'a question of another node failed')
+      return kind === 'follow' ? say({ kind: 'cut', retry }) : whole(this.#options.failure(requestId, error))
     }
   }
 
@@ -76,15 +76,6 @@ export class OwnerEndpoint {
   }
 }
 
-function whole({ status, headers, body }: Answer & { body: Uint8Array | string }): Said {
+function whole({ status, headers, body }: WholeAnswer): Said {
   return say({ kind: 'answer', status, headers }, typeof body === 'string' ? Buffer.from(body) : body)
-}
-
-/** What went wrong stands in the log of this node; clients do not learn it. */
-function failure(error: unknown): Answer & { body: string } {
-  const passing = isPersistError(error, 'STORE_UNAVAILABLE') || isPersistError(error, 'OVERLOADED')
-  const answer = passing
-    ? unavailable('The session cannot be looked up.')
-    : refuse(500, 'Internal server error', { code: -32603 })
-  return answer as Answer & { body: string }
 }

@@ -5,6 +5,7 @@ import type { Terminated } from '../../store/shared/announced-sessions.ts'
 import type { Elsewhere, OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { Identity } from '../ownership/membership.ts'
 import type { Directory, OwnedSessions } from '../ownership/owned-sessions.ts'
+import type { WholeAnswer } from '../protocol/answer.ts'
 import type { NewTail } from '../streams/new-tail.ts'
 import { Exchange, type ExchangeItem } from './exchange.ts'
 import { BEAT, type FollowItem } from './follow.ts'
@@ -20,6 +21,8 @@ export interface PeersOptions {
   readonly newTail: NewTail
   /** Answers a request for a session that this node owns, or may take. */
   readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | Elsewhere>
+  /** What a client hears of an error of ours. */
+  readonly failure: (requestId: string, error: unknown) => WholeAnswer
 }
 
 type PeerItem =
@@ -47,7 +50,7 @@ export class Peers {
   #identity: Identity | undefined
 
   constructor(options: PeersOptions) {
-    const { directory, settings, owned, newTail, serve } = options
+    const { directory, settings, owned, newTail, serve, failure } = options
     const { bus, nodes } = directory
     const { logger } = settings
     this.#options = options
@@ -64,7 +67,7 @@ export class Peers {
       this.#link.send(nodeId, item, body)
     }
     this.#followers = new Followers({ send })
-    const endpoint = new OwnerEndpoint({ owned, followers: this.#followers, settings, serve })
+    const endpoint = new OwnerEndpoint({ owned, followers: this.#followers, settings, serve, failure })
     this.#exchange = new Exchange({
       send,
       onQuestion: (from, id, question) => endpoint.onQuestion(from, id, question),

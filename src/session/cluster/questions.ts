@@ -1,6 +1,6 @@
 import type { AppRequest, HeaderPairs, Remote } from '../../app/app.ts'
 import { portableAuthInfo } from '../../app/auth-info.ts'
-import { parseJson } from '../protocol/json-rpc.ts'
+import { parseJson } from '../../json.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { StreamRef } from '../streams/stream.ts'
 import type { Said } from './exchange.ts'

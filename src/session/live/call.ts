@@ -102,7 +102,8 @@ export class Call {
       await this.fail('The server ended the stream without an answer.')
     } catch (error) {
       if (this.#stop.stopped) return
-      logger.error({ sessionId: local.publicId, error: errorText(error) }, 'the stream of a call broke off')
+      const facts = { sessionId: local.publicId, requestId: this.streamId, error: errorText(error) }
+      logger.error(facts, 'the stream of a call broke off')
       await this.fail('The server broke off.')
     } finally {
       clearTimeout(this.#linger)
@@ -121,16 +122,17 @@ export class Call {
     this.#stop.stop()
   }
 
-  /** Answers what is still open with an error. */
+  /** Answers what is still open with an error; its stream is the word to look for in the log. */
   async fail(reason: string): Promise<void> {
     const { log } = this.#options
+    const data = { requestId: this.streamId }
     const open = [...this.#open.values()]
     this.#open.clear()
     for (const request of open.slice(0, -1)) {
-      await log.append(this.streamId, 'message', errorResponse(request.id, -32603, reason))
+      await log.append(this.streamId, 'message', errorResponse(request.id, -32603, reason, data))
     }
     const last = open.at(-1)
-    if (last) await this.#end('final', errorResponse(last.id, -32603, reason))
+    if (last) await this.#end('final', errorResponse(last.id, -32603, reason, data))
   }
 
   /** Stops reading; the log keeps the stream open, for whoever owns the session next. */

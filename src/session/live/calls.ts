@@ -154,8 +154,8 @@ export class Calls {
       this.#running.delete(streamId)
     } catch (error) {
       if (call.abandoned) return
-      const facts = { sessionId, streamId, error: errorText(error) }
-      settings.logger.error(facts, 'a call could not be run again')
+      const facts = { sessionId, requestId: streamId, error: errorText(error) }
+      settings.logger.error(facts, 'a lost call could not be run again')
       await call.fail('The server could not run it again.')
     }
   }

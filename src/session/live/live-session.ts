@@ -5,7 +5,14 @@ import type { Settings } from '../../options.ts'
 import { Stop } from '../../stop.ts'
 import { type Cursor, parseEventId } from '../../store/event-id.ts'
 import type { EventLog, SessionState } from '../../store/port.ts'
-import { type Answer, refuse, relayWhole, streamHeaders, withCors } from '../protocol/answer.ts'
+import {
+  type Answer,
+  clientHeaders,
+  refuse,
+  relayWhole,
+  streamHeaders,
+  withCors,
+} from '../protocol/answer.ts'
 import {
   isNotification,
   isRequest,
@@ -192,8 +199,10 @@ export class LiveSession {
           return await this.#get(request, how)
         case 'DELETE':
           return await this.#delete(request, how)
-        default:
+        case 'POST':
           return await this.#post(request, how)
+        default:
+          return await this.#relay(request)
       }
     } finally {
       this.#requests.delete(how)
@@ -234,6 +243,16 @@ export class LiveSession {
   moveAway(retry: number): void {
     this.audience.moveAway(retry)
     this.close()
+  }
+
+  /** A method that the protocol does not have is the app's to answer. */
+  async #relay(request: AppRequest): Promise<Answer> {
+    const response = await this.#options.local.fetch(request)
+    const { status } = response
+    const headers = clientHeaders(response.headers, this.id)
+    if (request.method !== 'HEAD') return { status, headers, response }
+    response.cancel()
+    return { status, headers, body: '' }
   }
 
   async #post(request: AppRequest, how: Handling): Promise<OwnerAnswer> {

@@ -1,5 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { type App, type AppRequest, type AppResponse, isEventStream, readBody } from '../../app/app.ts'
+import {
+  type App,
+  type AppRequest,
+  type AppResponse,
+  isEventStream,
+  OF_ONE_REQUEST,
+  readBody,
+} from '../../app/app.ts'
 import type { Settings } from '../../options.ts'
 import { readEvents } from '../../sse.ts'
 import type { StopSignal } from '../../stop.ts'
@@ -294,5 +301,9 @@ async function readAll(response: AppResponse): Promise<readonly Message[]> {
 
 /** Who asks, without what was asked. */
 export function callerOf({ method, url, headers, remote, authInfo }: AppRequest): AppRequest {
-  return { method, url, headers, remote, authInfo }
+  // Of nearly all requests nothing has to go, and this is done for each.
+  const kept = Object.keys(headers).some((name) => OF_ONE_REQUEST.has(name))
+    ? Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_ONE_REQUEST.has(name)))
+    : headers
+  return { method, url, headers: kept, remote, authInfo }
 }

@@ -108,6 +108,11 @@ export class Lifecycle {
     return action
   }
 
+  /** Is it here, or will it be? */
+  has(id: string): boolean {
+    return this.#states.has(id)
+  }
+
   /** Sessions that are here or will be. */
   ids(): readonly string[] {
     return [...this.#states.keys()]
@@ -116,10 +121,6 @@ export class Lifecycle {
   /** How many that are. */
   get size(): number {
     return this.#states.size
-  }
-
-  has(id: string): boolean {
-    return this.#states.has(id)
   }
 
   /** Resolves when the claim or the release under way is over. */

@@ -5,7 +5,6 @@ import {
   idKey,
   isRequest,
   isResponse,
-  parseJson,
   parseMessages,
   type Request,
   toMessages,

@@ -9,9 +9,10 @@ import { AppSilent } from '../live/ask-app.ts'
 import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
 import { LiveSession } from '../live/live-session.ts'
 import { type LocalApp, patienceOf } from '../live/local-app.ts'
-import { type Answer, refuse, unavailable } from '../protocol/answer.ts'
+import { type Answer, refuse, shuttingDown, unavailable } from '../protocol/answer.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
+import { HeldIds } from './held-ids.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Node } from './membership.ts'
 import { openLocal, Refused, type Rehydrating, restore, settleLostCalls } from './rehydrate.ts'
@@ -50,6 +51,7 @@ const MAX_CLAIMS = 5
 export class OwnedSessions {
   readonly #options: OwnedSessionsOptions
   readonly #lifecycle = new Lifecycle()
+  readonly #held: HeldIds
   readonly live = new Map<string, LiveSession>()
   /** Sessions that the app is opening. */
   #opening = 0
@@ -57,6 +59,12 @@ export class OwnedSessions {
 
   constructor(options: OwnedSessionsOptions) {
     this.#options = options
+    this.#held = new HeldIds(options.settings.ttl)
+  }
+
+  /** May the app of this process know a session by this id, the client's or its own? */
+  knows(id: string): boolean {
+    return this.#held.has(id) || this.#lifecycle.has(id)
   }
 
   /**
@@ -84,7 +92,7 @@ export class OwnedSessions {
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
       if (!claim) return { free: true }
-      if (this.draining) return { answer: unavailable('This process is shutting down.') }
+      if (this.draining) return { answer: shuttingDown() }
       if (elsewhere && (await node.settle())) continue
       if (!mayTakeOver(record, caller, settings)) return MISSING
       if (!this.#lifecycle.has(id) && !this.#hasRoom()) return { answer: full() }
@@ -131,7 +139,7 @@ export class OwnedSessions {
   /** Stops the instance here; `tellApp` also frees the app's own session. */
   async forget(live: LiveSession, tellApp: boolean): Promise<void> {
     if (!this.#holds(live)) return
-    this.live.delete(live.id)
+    this.#drop(live)
     if (this.#lifecycle.on(live.id, 'lost') === 'stop') await this.#stop(live, tellApp)
   }
 
@@ -189,6 +197,11 @@ export class OwnedSessions {
     return this.live.get(live.id) === live
   }
 
+  #drop(live: LiveSession): void {
+    this.live.delete(live.id)
+    this.#held.leave(live.id, live.local.sessionId)
+  }
+
   async #leave(id: string, retry: number): Promise<void> {
     const live = this.live.get(id)
     const action = this.#lifecycle.on(id, 'leave')
@@ -199,7 +212,7 @@ export class OwnedSessions {
   /** The store first: when those who listen elsewhere hear of it, the session is to be had. */
   async #giveUp(live: LiveSession, stop: () => Promise<void>): Promise<void> {
     const { directory, settings } = this.#options
-    this.live.delete(live.id)
+    this.#drop(live)
     try {
       await directory.sessions.release(live.id, live.generation)
     } catch (error) {
@@ -282,6 +295,7 @@ export class OwnedSessions {
       return live
     } catch (error) {
       live.close()
+      this.#drop(live)
       void local.delete().catch(() => {})
       throw error
     }
@@ -291,6 +305,7 @@ export class OwnedSessions {
     const { app, log, settings, directory, newTail, onUse } = this.#options
     const { sessions } = directory
     const { id } = record
+    this.#held.hold(id, local.sessionId)
     const live: LiveSession = new LiveSession({
       ...record,
       app,

@@ -1,5 +1,6 @@
 import { type AppResponse, type HeaderPairs, readBody } from '../../app/app.ts'
 import type { Tail } from '../streams/tail.ts'
+import { errorResponse } from './json-rpc.ts'
 
 /** What the engine answers to one HTTP request: a whole body, the app's own body as it comes, or an event stream. */
 export type Answer = { readonly status: number; readonly headers: HeaderPairs } & (
@@ -8,21 +9,24 @@ export type Answer = { readonly status: number; readonly headers: HeaderPairs } 
   | { readonly tail: Tail }
 )
 
+export type WholeAnswer = Answer & { readonly body: Uint8Array | string }
+
 /** A JSON-RPC error with a status, in the shape and with the codes that the SDK's own transport uses. */
 export function refuse(
   status: number,
   message: string,
-  { code = -32000, retryAfter }: RefuseOptions = {},
-): Answer {
+  { code = -32000, retryAfter, data }: RefuseOptions = {},
+): WholeAnswer {
   const headers: [string, string][] = [['content-type', 'application/json']]
   if (retryAfter !== undefined) headers.push(['retry-after', String(retryAfter)])
-  return { status, headers, body: JSON.stringify({ jsonrpc: '2.0', error: { code, message }, id: null }) }
+  return { status, headers, body: errorResponse(null, code, message, data) }
 }
 
 interface RefuseOptions {
   readonly code?: number
   /** Seconds. */
   readonly retryAfter?: number
+  readonly data?: object | undefined
 }
 
 /** The same answer with the headers that let a browser's page read it (CORS), as the app gave them to this caller. */
@@ -32,12 +36,17 @@ export function withCors<T extends Answer>(answer: T, appHeaders: HeaderPairs): 
 }
 
 /** The same for a session that is unknown, expired, terminated or somebody else's: nobody learns which. */
-export function sessionNotFound(): Answer {
+export function sessionNotFound(): WholeAnswer {
   return refuse(404, 'Session not found', { code: -32001 })
 }
 
-export function unavailable(what: string): Answer {
+export function unavailable(what: string): WholeAnswer {
   return refuse(503, `${what} The session store is not available; try again.`, { retryAfter: 1 })
+}
+
+/** To be asked again: of this process when it is back, or of another. */
+export function shuttingDown(): WholeAnswer {
+  return refuse(503, 'This process is shutting down; try again.', { retryAfter: 1 })
 }
 
 /** The app's response as it is. */

@@ -1,3 +1,5 @@
+import { parseJson } from '../../json.ts'
+
 /** A JSON-RPC 2.0 message, as far as the engine looks at it. */
 export interface Message {
   readonly id?: string | number | null
@@ -32,11 +34,7 @@ export function toMessages(parsed: unknown): readonly Message[] | undefined {
 
 /** The messages of a text: several where it is a batch, none where it is not JSON-RPC. */
 export function parseMessages(text: string): readonly Message[] {
-  try {
-    return toMessages(JSON.parse(text)) ?? []
-  } catch {
-    return []
-  }
+  return toMessages(parseJson(text)) ?? []
 }
 
 /** JSON-RPC ids 1 and "1" are two ids. */
@@ -51,15 +49,4 @@ export function errorResponse(
   data?: object,
 ): string {
   return JSON.stringify({ jsonrpc: '2.0', id, error: { code, message, ...(data && { data }) } })
-}
-
-/** Undefined where it is not JSON: the app will say so. */
-export function parseJson(text: Uint8Array | string): unknown {
-  try {
-    return JSON.parse(
-      typeof text === 'string' ? text : Buffer.from(text.buffer, text.byteOffset, text.byteLength).toString(),
-    )
-  } catch {
-    return undefined
-  }
 }

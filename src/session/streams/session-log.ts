@@ -196,7 +196,7 @@ export class SessionLog {
     const listeners = this.listeners(streamId)
     if (listeners.some((listener) => listener.remote)) this.#backlog.add(events, error)
     for (const { kind, payload } of events) {
-      const shown = onStoreError === 'fail' ? asFailure(payload) : payload
+      const shown = onStoreError === 'fail' ? asFailure(payload, streamId) : payload
       for (const listener of listeners) {
         if (kind === 'final' || kind === 'message') listener.pushUnstored(shown, kind === 'final')
         else if (kind === 'end') listener.close()
@@ -211,11 +211,11 @@ function isLost(error: unknown): boolean {
 }
 
 /** With `onStoreError: 'fail'` an answer that is not safe in the store becomes an error; other messages stay. */
-function asFailure(payload: string): string {
+function asFailure(payload: string, streamId: string): string {
   const answers = parseMessages(payload).filter(isResponse)
   if (answers.length === 0) return payload
   const failures = answers.map(({ id }) =>
-    errorResponse(id, -32603, 'The answer could not be stored and is withheld.'),
+    errorResponse(id, -32603, 'The answer could not be stored and is withheld.', { requestId: streamId }),
   )
   return failures.length === 1 ? failures[0]! : `[${failures.join(',')}]`
 }

@@ -1,0 +1,194 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { ResolvedApp } from '../app/resolve-app.ts'
+import type { Settings } from '../options.ts'
+import type { Engine } from '../session/engine.ts'
+import { type Answer, refuse, sessionNotFound, shuttingDown } from '../session/protocol/answer.ts'
+import { hostOf } from './headers.ts'
+import { type Malformed, normalPath, type RequestShape, shapeOf } from './request-shape.ts'
+import { type FetchOptions, serveFetch } from './serve-fetch.ts'
+import { type ParsedRequest, serveNode } from './serve-node.ts'
+import type { Service } from './service.ts'
+
+export interface DoorsOptions {
+  readonly resolved: ResolvedApp
+  readonly settings: Settings
+  readonly engine: Engine
+}
+
+/** Where a request belongs. */
+type Way =
+  /** To the MCP endpoint; the app gets this url. `canonical`: the same as the option "path" spells it, where that differs. */
+  | { readonly endpoint: string; readonly canonical?: string }
+  /** To the app, untouched. */
+  | { readonly app: RequestShape }
+  | { readonly refusal: Answer }
+
+/** All ways in: decides for each request, by its shape and before anything is read, whether it is the engine's or the app's. */
+export class Doors {
+  readonly #options: DoorsOptions
+  readonly #endpoint: string
+  #warned = false
+  /** Connections are not kept for another request. */
+  draining = false
+  /** The engine has left: it is asked nothing any more. */
+  closed = false
+
+  constructor(options: DoorsOptions) {
+    this.#options = options
+    this.#endpoint = normalPath(options.settings.path)
+  }
+
+  /** `mounted`: somebody else's server or router leads here. */
+  async node(
+    req: ParsedRequest,
+    res: ServerResponse,
+    { next, mounted }: { next?: ((error?: unknown) => void) | undefined; mounted: boolean },
+  ): Promise<void> {
+    if (this.draining) res.shouldKeepAlive = false
+    const { resolved, engine } = this.#options
+    const { url = '/', headers } = req
+    const host = hostOf(req)
+    const inner = shapeOf(url, host)
+    const outer =
+      req.originalUrl === undefined || req.originalUrl === url ? inner : shapeOf(req.originalUrl, host)
+    const way = await this.#guarded(this.#way(inner, outer, mounted), headers['mcp-session-id'])
+    if ('endpoint' in way) return serveNode(req, res, this.#service(way))
+    if ('refusal' in way) return serveNode(req, res, this.#refusing(way.refusal))
+    this.#watch(req.method, headers, way.app)
+    const http2 = req.httpVersionMajor >= 2
+    if (resolved.passNode && !(http2 && resolved.http1Only)) return void (await resolved.passNode(req, res))
+    if (next && !resolved.passNode) return next()
+    if (resolved.kind === 'factory') return serveNode(req, res, this.#refusing(this.#nothingHere()))
+    return serveNode(req, res, passing(engine, way.app.url))
+  }
+
+  async fetch(request: Request, options: FetchOptions = {}): Promise<Response> {
+    const { resolved, engine } = this.#options
+    const { pathname, search, host } = new URL(request.url)
+    const shape = shapeOf(pathname + search, request.headers.get('host') ?? host)
+    const headers = watched(request.headers)
+    const way = await this.#guarded(this.#way(shape, shape, true), headers['mcp-session-id'])
+    if ('endpoint' in way) return serveFetch(request, options, this.#service(way))
+    if ('refusal' in way) return serveFetch(request, options, this.#refusing(way.refusal))
+    this.#watch(request.method, headers, way.app)
+    if (resolved.passFetch) return resolved.passFetch(request)
+    return serveFetch(request, options, passing(engine, way.app.url))
+  }
+
+  /** An `Upgrade` request on a server of ours, for the app's own server to answer; refused like any other request. */
+  async upgrade(req: IncomingMessage, socket: Duplex, head: Buffer, pass: Upgrade): Promise<void> {
+    const shape = shapeOf(req.url ?? '/', hostOf(req))
+    const way = await this.#guarded(this.#way(shape, shape, false), req.headers['mcp-session-id'])
+    if ('refusal' in way) socket.end(`HTTP/1.1 ${way.refusal.status} Refused\r\nConnection: close\r\n\r\n`)
+    else pass(req, socket, head)
+  }
+
+  /** `outer` is the request as it came, `inner` what the router in front of us has left of it. */
+  #way(inner: RequestShape | Malformed, outer: RequestShape | Malformed, mounted: boolean): Way {
+    for (const shape of [outer, inner]) {
+      if ('malformed' in shape) return { refusal: refuse(400, `Bad Request: ${shape.malformed}`) }
+    }
+    const [left, came] = [inner as RequestShape, outer as RequestShape]
+    // A factory answers wherever it is mounted; an app has its own idea of its other paths.
+    if (this.#options.resolved.kind === 'factory' && mounted) return { endpoint: came.url }
+    if (left.path === this.#endpoint) return this.#spelt(left)
+    if (came.path !== this.#endpoint) return { app: left }
+    // Where nothing is left, it was mounted at the endpoint itself.
+    if (left.path === '/') return this.#spelt(came)
+    // `path` with the prefix in it: the app sees the rest, and nobody knows how the rest of another spelling would be spelt.
+    return this.#isCanonical(came) ? { endpoint: left.url } : { app: left }
+  }
+
+  /**
+   * An app may know a session by more ways than its endpoint: by a spelling that is none of ours, by a second route. Whoever
+   * comes that way with the id of a session that is here has not been looked at, and gets no further.
+   */
+  async #guarded(way: Way, header: string | string[] | undefined): Promise<Way> {
+    if (header === undefined || !('app' in way)) return way
+    const { engine, resolved } = this.#options
+    // A header that stands twice is one with a comma, for Node and for `Headers`; an app may look at either part.
+    const ids = String(header).split(',')
+    for (const id of new Set([String(header), ...ids].map((each) => each.trim()))) {
+      const known = await engine.knows(id, { anywhere: resolved.kind === 'url' }).catch(() => undefined)
+      // The store is away: nobody can say.
+      if (known === undefined) return { refusal: refuse(503, 'Try again.', { retryAfter: 1 }) }
+      if (known) return { refusal: sessionNotFound() }
+    }
+    return way
+  }
+
+  #spelt(shape: RequestShape): Way {
+    if (this.#isCanonical(shape)) return { endpoint: shape.url }
+    return { endpoint: shape.url, canonical: this.#options.settings.path + queryOf(shape.url) }
+  }
+
+  #isCanonical({ url }: RequestShape): boolean {
+    const { path } = this.#options.settings
+    return url.startsWith(path) && queryOf(url).length === url.length - path.length
+  }
+
+  #service({ endpoint: url, canonical }: Extract<Way, { endpoint: string }>): Service {
+    const { engine, settings } = this.#options
+    if (this.closed) return this.#refusing(shuttingDown())
+    return {
+      url,
+      body: { limit: settings.maxBodyBytes },
+      answer: (request) => engine.handle(request, canonical),
+      refuse: (answer, caller) => engine.readable(answer, caller),
+    }
+  }
+
+  /** Nothing is read, and the app is not asked about anything but its CORS headers. */
+  #refusing(answer: Answer): Service {
+    const { engine, settings } = this.#options
+    const readable = (caller: Parameters<Service['answer']>[0]) =>
+      engine.readable(answer, { ...caller, url: settings.path })
+    return { url: settings.path, answer: readable, refuse: (_, caller) => readable(caller) }
+  }
+
+  #nothingHere(): Answer {
+    const body = `Not found. The MCP endpoint is ${this.#options.settings.path}\n`
+    return { status: 404, headers: [['content-type', 'text/plain']], body }
+  }
+
+  /** A client of MCP that is not at the endpoint: its session would be lost with this process, and nobody would know why. */
+  #watch(method: string | undefined, headers: Watched, { path }: RequestShape): void {
+    if (this.#warned || method !== 'POST' || headers['mcp-session-id'] !== undefined) return
+    const { accept = '' } = headers
+    if (!accept.includes('application/json') || !accept.includes('text/event-stream')) return
+    if (headers['mcp-protocol-version'] !== undefined || this.#options.resolved.persistent) return
+    this.#warned = true
+    const { logger, path: endpoint } = this.#options.settings
+    logger.warn(
+      { path, endpoint },
+      'a client speaks MCP to a path that is not the endpoint: what it opens is not persistent; is the option "path" right?',
+    )
+  }
+}
+
+export type Upgrade = (req: IncomingMessage, socket: Duplex, head: Buffer) => void
+
+interface Watched {
+  readonly accept?: string | undefined
+  readonly 'mcp-session-id'?: string | string[] | undefined
+  readonly 'mcp-protocol-version'?: string | string[] | undefined
+}
+
+function watched(headers: Headers): Watched {
+  return {
+    accept: headers.get('accept') ?? undefined,
+    'mcp-session-id': headers.get('mcp-session-id') ?? undefined,
+    'mcp-protocol-version': headers.get('mcp-protocol-version') ?? undefined,
+  }
+}
+
+function queryOf(url: string): string {
+  return /[?#].*$/s.exec(url)?.[0] ?? ''
+}
+
+/** For requests that are none of the endpoint's: as they are, whatever their length. */
+function passing(engine: Engine, url: string): Service {
+  const body = { limit: Number.MAX_SAFE_INTEGER, encoded: true }
+  return { url, body, answer: (request) => engine.pass(request), refuse: async (answer) => answer }
+}
