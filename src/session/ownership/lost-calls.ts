@@ -1,3 +1,4 @@
+import { parseJson } from '../../json.ts'
 import type { StopSignal } from '../../stop.ts'
 import type { EventLog, OpenStream } from '../../store/port.ts'
 import type { LocalApp } from '../live/local-app.ts'
