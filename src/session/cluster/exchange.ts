@@ -123,6 +123,11 @@ export class Exchange {
     })
   }
 
+  /** Bytes of questions and answers that are remembered for others. */
+  get remembered(): number {
+    return this.#bytes
+  }
+
   /** The nodes that something is asked of. */
   waitingFor(): readonly string[] {
     return [...this.#pairs].filter(([, { asking }]) => asking.size > 0).map(([nodeId]) => nodeId)
