@@ -109,7 +109,8 @@ export class Engine {
     } catch (error) {
       const { logger } = this.#options.settings
       const sessionId = request.headers['mcp-session-id']
-      logger.error({ sessionId, method: request.method, error: errorText(error) }, 'a request failed')
+      const level = isPersistError(error, 'SESSION_LIMIT') ? 'warn' : 'error'
+      logger[level]({ sessionId, method: request.method, error: errorText(error) }, 'a request failed')
       if (isPersistError(error, 'STORE_UNAVAILABLE') || isPersistError(error, 'OVERLOADED')) {
         return unavailable('The session cannot be looked up.')
       }
@@ -247,8 +248,9 @@ export class Engine {
         return await found.live.handle(request, asked)
       } catch (error) {
         if (error instanceof NotTheirs) return this.#notFound(request)
-        if (!(error instanceof LocalSessionLost) || attempt > 1) throw error
+        if (!(error instanceof LocalSessionLost)) throw error
         // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
+        if (attempt > 1) return this.#notFound(request)
         await this.#holder.forget(found.live, false)
       }
     }

@@ -50,7 +50,8 @@ export class Calls {
   async make(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, log, primes, attach, onUse } = this.#options
     const { streamId, remote, principal } = how
-    if (how.again && (await this.#isKnown(streamId))) return this.#resume(request, how)
+    if (how.again && (this.has(streamId) || (await this.#isKnown(streamId))))
+      return this.#resume(request, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
     const call = this.#begin(streamId, requests, how)

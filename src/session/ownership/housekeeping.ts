@@ -76,7 +76,7 @@ export class Housekeeping {
     const touches: SessionTouch[] = [...this.#touches].map(([id, delivered]) => ({
       id,
       // Use that comes before the next touch is covered by this one: nothing ends earlier than a ttl after its last use.
-      ttl: settings.ttl * (1 + MARGIN),
+      ttl: Math.ceil(settings.ttl * (1 + MARGIN)),
       delivered,
     }))
     this.#touches.clear()
