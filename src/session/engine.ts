@@ -237,7 +237,8 @@ export class Engine {
     const { method, headers } = request
     const requestId = randomBytes(9).toString('base64url')
     const facts = { requestId, sessionId: headers['mcp-session-id'], method, error: errorText(error) }
-    this.#options.settings.logger.error(facts, 'a request failed')
+    const level = isPersistError(error, 'SESSION_LIMIT') ? 'warn' : 'error'
+    this.#options.settings.logger[level](facts, 'a request failed')
     return failure(requestId, error)
   }
 
@@ -293,8 +294,9 @@ export class Engine {
       } catch (error) {
         if (error instanceof NotTheirs) return this.#notFound(request)
         if (error instanceof SessionLeft) return error.mayHaveRun ? 'left' : 'moved'
-        if (!(error instanceof LocalSessionLost) || attempt > 1) throw error
+        if (!(error instanceof LocalSessionLost)) throw error
         // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
+        if (attempt > 1) return this.#notFound(request)
         await this.#holder.forget(found.live, false)
       }
     }

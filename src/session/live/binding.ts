@@ -74,16 +74,21 @@ export class Binding {
     return mayHave({ principal: this.#principal, state: this.state }, seen)
   }
 
+  /** Its principal is seen inside the app and nowhere else. */
+  get onlyTheAppKnows(): boolean {
+    return this.#principal !== null && this.#source === 'app'
+  }
+
   /** Only the app can tell whose this request is, and has to be asked before the session sees it. */
   mustAsk(request: AppRequest): boolean {
-    if (this.#principal === null || this.#source !== 'app') return false
+    if (!this.onlyTheAppKnows) return false
     // The same token names the same user as before. The same cookie may not: somebody else may have logged in.
     return request.headers['authorization'] === undefined || !this.#accepted.has(credentialOf(request)!)
   }
 
   /** The app accepts somebody; `inApp`: who that is, as its middleware says. */
   isTheirs(inApp: unknown): boolean {
-    return this.#principal === null || this.#source !== 'app' || fromAuthInfo(inApp) === this.#principal
+    return !this.onlyTheAppKnows || fromAuthInfo(inApp) === this.#principal
   }
 
   /** The app has accepted this request. The first identity that it accepts is the session's from then on. */

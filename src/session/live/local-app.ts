@@ -108,6 +108,8 @@ export class LocalApp {
   async authorise(caller: AppRequest, principal: Principals): Promise<Answer> {
     const { authorise } = this.#options.settings
     if (authorise) {
+      // It says nothing of who asks, and nobody else may be asked.
+      if (this.binding.onlyTheAppKnows) throw new NotTheirs()
       const verdict = await authorise(viewOf(caller))
       if (verdict === true) return { status: 200, headers: [], body: '' }
       if (verdict === false) return refuse(403, 'Forbidden')

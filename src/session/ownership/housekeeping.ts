@@ -80,7 +80,7 @@ export class Housekeeping {
       id,
       ...held(live.get(id)),
       // Use that comes before the next touch is covered by this one: nothing ends earlier than a ttl after its last use.
-      ttl: settings.ttl * (1 + MARGIN),
+      ttl: Math.ceil(settings.ttl * (1 + MARGIN)),
       delivered,
     }))
     this.#touches.clear()

@@ -13,6 +13,9 @@ import { isResponse } from '../protocol/json-rpc.ts'
 import type { Principals } from '../protocol/principal.ts'
 import { findLostCalls, isRepeatable, repeatableTools } from './lost-calls.ts'
 
+/** Requests of a restored state that are under way at the same time: there may be a thousand of them, and little time. */
+const TOGETHER = 16
+
 /** The app would not open a session for this caller: its answer is to be relayed. */
 export class Refused extends Error {
   readonly answer: Answer
@@ -72,7 +75,11 @@ export async function openLocal(record: SessionRecord, asked: Rehydrating): Prom
 export async function restore(live: LiveSession, state: SessionState, signal: StopSignal): Promise<void> {
   await live.openTap()
   if (state.initialized) await live.local.notify('notifications/initialized', signal)
-  for (const { method, params } of stateRequests(state)) await live.local.ask(method, params, signal)
+  const requests = stateRequests(state)
+  for (let i = 0; i < requests.length; i += TOGETHER) {
+    const some = requests.slice(i, i + TOGETHER)
+    await Promise.all(some.map(({ method, params }) => live.local.ask(method, params, signal)))
+  }
   await live.saveBinding()
 }
 
