@@ -18,6 +18,8 @@ const REGISTER = `INSERT OR REPLACE INTO mcp_nodes (id, public_key, profile, lea
   VALUES (?,?,?,?,?,?)`
 const RENEW = 'UPDATE mcp_nodes SET lease_until = ? WHERE id = ? AND lease_until > ?'
 
+/** Nodes in a list at the most. */
+const LISTED = 1_000
 /** Nodes whose rows are remembered. */
 const REMEMBERED = 1_000
 
@@ -78,8 +80,17 @@ export class SqliteNodes implements NodeTable {
   get(id: string): Promise<NodeRecord | undefined> {
     return this.#db.read((sql) => {
       const row = this.find(sql, id)
-      return row && { id: row.id, publicKey: row.publicKey, profile: row.profile }
+      return row && toRecord(row)
     })
+  }
+
+  list(): Promise<readonly NodeRecord[]> {
+    return this.#db.read((sql) =>
+      this.#all(sql)
+        .filter((row) => this.#isAlive(row))
+        .slice(0, LISTED)
+        .map(toRecord),
+    )
   }
 
   /** The row of a node that is alive. */
@@ -103,7 +114,7 @@ export class SqliteNodes implements NodeTable {
     sql('DELETE FROM mcp_letters WHERE node_id = ?').run(id)
     sql('DELETE FROM mcp_nodes WHERE id = ?').run(id)
     this.#locks.release(row.lockFile)
-    this.doubt(id)
+    this.#trusted.delete(id)
     if (row.socket !== null) this.#sockets.remove(row.socket)
   }
 
@@ -129,16 +140,12 @@ export class SqliteNodes implements NodeTable {
   }
 
   /**
-   * As `look`, but the file is not asked while the lease that was seen last runs: for those who hear of the node's end
-   * in another way, and then say so with `doubt`.
+   * As `look`, but the file is not asked while the lease that was seen last runs: for those who would hear of the node's
+   * end in another way.
    */
   async trust(id: string): Promise<SqliteNode | undefined> {
     const known = this.#trusted.get(id)
     return known && known.leaseUntil > this.#clock.now() ? known : this.look(id)
-  }
-
-  doubt(id: string): void {
-    this.#trusted.delete(id)
   }
 
   /** The node is heard on this socket from now on. */
@@ -159,4 +166,8 @@ export class SqliteNodes implements NodeTable {
   #all(sql: Sql): SqliteNode[] {
     return sql(COLUMNS).all() as SqliteNode[]
   }
+}
+
+function toRecord({ id, publicKey, profile }: SqliteNode): NodeRecord {
+  return { id, publicKey, profile }
 }

@@ -18,13 +18,6 @@ const LAST_WORDS = 500
 /** The connections to other nodes' sockets, one each, made when there is first something to say. */
 export class SqlitePeers {
   readonly #peers = new Map<string, Peer>()
-  readonly #onLost: (nodeId: string) => void
-
-  /** `onLost`: a connection that stood has ended, and the node may have too. */
-  constructor(onLost: (nodeId: string) => void) {
-    this.#onLost = onLost
-  }
-
   /** False: it was not said, for there is no way to the node's socket. */
   async say(node: SqliteNode, message: Uint8Array): Promise<boolean> {
     const { id, socket } = node
@@ -32,7 +25,7 @@ export class SqlitePeers {
     if (peer && peer.path !== socket) this.forget(id)
     if (socket === null) return false
     if (peer?.path !== socket) {
-      peer = new Peer(id, socket, () => this.#onLost(id))
+      peer = new Peer(id, socket)
       this.#peers.set(id, peer)
     }
     return peer.say(message)
@@ -57,7 +50,6 @@ export class SqlitePeers {
 class Peer {
   readonly path: string
   readonly #nodeId: string
-  readonly #onLost: () => void
   #connecting: Promise<Socket | undefined> | undefined
   #socket: Socket | undefined
   #failures = 0
@@ -66,10 +58,9 @@ class Peer {
   #waiting = 0
   #corked = false
 
-  constructor(nodeId: string, path: string, onLost: () => void) {
+  constructor(nodeId: string, path: string) {
     this.#nodeId = nodeId
     this.path = path
-    this.#onLost = onLost
   }
 
   get isConnected(): boolean {
@@ -130,9 +121,7 @@ class Peer {
       this.#failures = 0
       this.#socket = socket
       const lost = () => {
-        if (this.#socket !== socket) return
-        this.#socket = undefined
-        this.#onLost()
+        if (this.#socket === socket) this.#socket = undefined
       }
       // At the end of what the node says, and not only when it is closed: the node waits for that with its farewell.
       socket.once('end', lost).once('close', lost)
