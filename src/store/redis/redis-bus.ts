@@ -4,7 +4,7 @@ import { type Bus, MAILBOX_LIMIT, MESSAGE_LIMIT, nodeChannel, type Subscription 
 import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import type { RedisNodes } from './redis-nodes.ts'
-import { Parcels } from './redis-parcels.ts'
+import { RedisParcels } from './redis-parcels.ts'
 import type { RedisSubscriber } from './redis-subscriber.ts'
 import { COLLECT, POST, SEND } from './scripts/node.ts'
 
@@ -32,12 +32,14 @@ export class RedisBus implements Bus {
   readonly #keys: RedisKeys
   readonly #nodes: RedisNodes
   readonly #subscriber: RedisSubscriber
+  readonly #parcels: RedisParcels
 
   constructor(connection: RedisConnection, keys: RedisKeys, nodes: RedisNodes, subscriber: RedisSubscriber) {
     this.#connection = connection
     this.#keys = keys
     this.#nodes = nodes
     this.#subscriber = subscriber
+    this.#parcels = new RedisParcels(connection)
   }
 
   async send(nodeId: string, message: Uint8Array): Promise<boolean> {
@@ -61,12 +63,23 @@ export class RedisBus implements Bus {
 
   async receive(nodeId: string, onMessage: OnMessage): Promise<Subscription> {
     this.#connection.assertOpen()
-    const parcels = new Parcels(this.#connection, (name) => this.#keys.parcel(nodeId, name), onMessage)
-    return this.#listen(nodeChannel(nodeId), (bytes) => {
-      if (bytes === undefined) onMessage(undefined)
-      else if (bytes[0] === MESSAGE) onMessage(bytes.subarray(1))
-      else if (bytes[0] === PARCEL) parcels.fetch(bytes.toString('latin1', 1))
+    let open = true
+    const deliver = (message: Uint8Array | undefined) => {
+      if (open && !this.#connection.closing) onMessage(message)
+    }
+    const subscription = await this.#listen(nodeChannel(nodeId), (bytes) => {
+      if (bytes === undefined) return deliver(undefined)
+      if (bytes[0] === MESSAGE) return deliver(bytes.subarray(1))
+      if (bytes[0] !== PARCEL) return
+      const key = this.#keys.parcel(nodeId, bytes.toString('latin1', 1))
+      void this.#parcels.fetch(key).then(deliver)
     })
+    return {
+      close() {
+        open = false
+        return subscription.close()
+      },
+    }
   }
 
   async post(nodeId: string, letter: Uint8Array): Promise<boolean> {

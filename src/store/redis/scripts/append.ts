@@ -72,7 +72,7 @@ local function append(log, record, open, number, first)
       end
     end
     if done == number then return where, epoch end
-    if fence and generation ~= fence then return -1, generation end
+    if fence and generation ~= fence then return -1, integer(generation) end
   else
     if fence then return -2, '' end
     call('UNLINK', log, record, open)
