@@ -54,7 +54,10 @@ async function resume(store: Store, lastEventId: string): Promise<string[]> {
   return seen
 }
 
-test('there and back: sqlite, sqlite, redis, cluster, postgres, sqlite; clients resume at each', async () => {
+// Eleven processes, one after the other.
+test('there and back: sqlite, sqlite, redis, cluster, postgres, sqlite; clients resume at each', {
+  timeout: 90_000,
+}, async () => {
   const name = `copy_${randomBytes(6).toString('hex')}`
   const urls = [
     sqlite(),
@@ -83,8 +86,8 @@ test('there and back: sqlite, sqlite, redis, cluster, postgres, sqlite; clients 
     })
   }
   await withStore(urls.at(-1)!, async (store) => {
-    const claimed = await store.sessions.claim('one', { owner: 'elsewhere', generation: 1 })
-    assert.equal(claimed?.generation, 2)
+    const { generation } = (await store.sessions.get('one'))!
+    assert.ok(await store.sessions.claim('one', { owner: 'elsewhere', generation }))
     const next = await store.forSession('one').storeEvent('_GET_stream', message('after the move'))
     assert.deepEqual(await resume(store, ids[1]!), [ids[2], next])
   })
@@ -116,14 +119,15 @@ test('run again: nothing is doubled, what is new is added', async () => {
     [text.code, text.stdout, text.stderr],
     [0, 'Copied and verified 2 sessions, 1 log without a session record and 5 events.\n', ''],
   )
-  const more = await withStore(from, async (store) => {
-    await store.sessions.claim('two', { owner: 'node-1', generation: 1 })
-    return store.forSession('one').storeEvent('_GET_stream', message('more'))
+  const [more, claimed] = await withStore(from, async (store) => {
+    const { generation } = (await store.sessions.get('two'))!
+    const record = await store.sessions.claim('two', { owner: 'node-1', generation })
+    return [await store.forSession('one').storeEvent('_GET_stream', message('more')), record!.generation]
   })
   assert.equal((await json(['copy', '--from', from, '--to', to])).events, 6)
   await withStore(to, async (store) => {
     assert.deepEqual(await resume(store, ids[1]!), [ids[2], more])
-    assert.equal((await store.sessions.get('two'))?.generation, 2)
+    assert.equal((await store.sessions.get('two'))?.generation, claimed)
   })
 })
 
@@ -131,7 +135,10 @@ test('what went on by itself at the destination is left alone, and said', async 
   const [from, to] = [sqlite(), sqlite()]
   await withStore(from, fill)
   await json(['copy', '--from', from, '--to', to])
-  await withStore(to, (store) => store.sessions.claim('one', { owner: 'elsewhere', generation: 1 }))
+  await withStore(to, async (store) => {
+    const { generation } = (await store.sessions.get('one'))!
+    assert.ok(await store.sessions.claim('one', { owner: 'elsewhere', generation }))
+  })
   await withStore(from, (store) => append(store, 'one', '_GET_stream', '{}'))
   const outcome = await run(['copy', '--from', from, '--to', to, '--json'])
   assert.equal(outcome.code, 1)
@@ -139,6 +146,32 @@ test('what went on by itself at the destination is left alone, and said', async 
   const { leftAlone, logs } = JSON.parse(outcome.stdout) as Record<string, unknown>
   assert.deepEqual({ leftAlone, logs }, { leftAlone: 1, logs: 2 })
 })
+
+test.each(['sqlite', 'redis', 'postgres'])(
+  'a session that was terminated since does not live on at the destination: %s',
+  { timeout: 60_000 },
+  async (backend) => {
+    const name = `copy_${randomBytes(6).toString('hex')}`
+    const postgres = `${inject('postgresUrl')}?schema=${name}`
+    const redis = `${inject('redisUrl')}?keyPrefix=${name}:`
+    const to = { sqlite: sqlite(), redis, postgres }[backend]!
+    if (backend === 'postgres') await json(['migrate', '--url', to])
+    const from = sqlite()
+    await withStore(from, fill)
+    await json(['copy', '--from', from, '--to', to])
+    await withStore(from, (store) => store.sessions.terminate('one'))
+    const again = await run(['copy', '--from', from, '--to', to])
+    assert.deepEqual([again.code, again.stderr], [0, ''])
+    assert.match(
+      again.stdout,
+      /^Copied and verified 1 session, .*\nTerminated 1 session, as the source has\.\n$/,
+    )
+    await withStore(to, async (store) => {
+      assert.equal(await store.sessions.get('one'), undefined)
+      assert.ok(await store.sessions.get('two'))
+    })
+  },
+)
 
 test('what cannot be decoded makes it fail and is counted', async () => {
   const [from, to] = [sqlite(), sqlite()]

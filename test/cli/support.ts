@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll } from 'vitest'
+import { loadMigrations } from '../../src/store/migrations/files.ts'
 import { openStore } from '../../src/store/open-store.ts'
 import type { Store } from '../../src/store/store.ts'
 import { state } from '../../src/testing/support.ts'
@@ -133,4 +134,11 @@ export async function fill(store: Store): Promise<string[]> {
   ids.push(await store.forSession('one').storeEvent('post 1', message('ž🐎\u0000'.repeat(100))))
   await store.forSession('log-only').storeEvent('_GET_stream', message('alone'))
   return ids
+}
+
+/** The names of the package's migrations, of one part or of all. */
+export function migrationNames(dialect: 'sqlite' | 'postgres', part?: 'events' | 'sessions'): string[] {
+  return loadMigrations(dialect)
+    .filter((migration) => part === undefined || migration.part === part)
+    .map(({ name }) => name)
 }

@@ -43,7 +43,7 @@ test('an unmigrated database is left alone, and the error names the command, wit
   }
   const health = await store.health()
   expect(health.ok).toBe(false)
-  expect(health.migrations).toEqual({ applied: [], pending: MIGRATIONS })
+  expect(health.migrations).toEqual({ applied: [], newer: [], pending: MIGRATIONS })
   const { rows } = await client.query('SELECT FROM pg_namespace WHERE nspname = $1', [schema])
   expect(rows).toHaveLength(0)
   // And once it is migrated by somebody else, the very same store goes on.
@@ -149,6 +149,68 @@ test('a role that may only read and write rows does all the work', async () => {
   expect(isPersistError(refused, 'STORE_READ_ONLY')).toBe(true)
   await store.close()
   await client.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+})
+
+test('a role that was given rights on the tables has them on those that a later migration makes', async () => {
+  const schema = newSchema()
+  const [role, all] = [newSchema(), loadMigrations('postgres')]
+  const owner = open(schema)
+  await applyMigrations(owner.migrations, { migrations: all.slice(0, 3) })
+  await client.query(`CREATE ROLE ${role} LOGIN PASSWORD 'p';
+    GRANT USAGE ON SCHEMA ${schema} TO ${role};
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ${schema} TO ${role}`)
+  await applyMigrations(owner.migrations)
+  const url = new URL(inject('postgresUrl'))
+  url.username = role
+  url.password = 'p'
+  const store = new PostgresEventStore({ url: url.toString(), schema, logger: quiet })
+  await store.nodes.register({ id: 'n', publicKey: 'k', profile: '{}' }, 60_000)
+  expect(await store.bus.send('n', Buffer.alloc(10_000))).toBe(true)
+  const generation = await store.sessions.create({ id: 's', principal: null, state, owner: 'n', ttl: 60_000 })
+  const opens = { streamId: 'a', kind: 'open', payload: '{}' } as const
+  await store.log.append({ sessionId: 's', events: [opens], generation, ttl: 60_000 })
+  expect((await store.sessions.claim('s', { owner: 'n', generation }))?.open).toHaveLength(1)
+  await store.tasks.create({ id: 't', sessionId: null, value: '{}', ttl: 60_000 })
+  expect(await store.tasks.push('t', { text: 'x', limit: 1 })).toBe('queued')
+  expect(await store.tasks.shift('t', { limit: 1 })).toEqual(['x'])
+  await Promise.all([store.close(), owner.close()])
+  await client.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+})
+
+test('calls that ran when the database was migrated are known to be open', async () => {
+  const schema = newSchema()
+  const store = open(schema)
+  await applyMigrations(store.migrations, { migrations: loadMigrations('postgres').slice(0, 3) })
+  await client.query(`INSERT INTO ${schema}.mcp_sessions (id, epoch, state, generation, ttl)
+    VALUES ('s', 'epoch', '${JSON.stringify(state)}', 1, 60000)`)
+  await client.query(`INSERT INTO ${schema}.mcp_logs (session_id, log_id, epoch, generation, last, expires_at)
+    VALUES ('s', 7, 'epoch', 1, 5, now() + interval '1 minute')`)
+  const events = [
+    ['ended', 0],
+    ['runs', 0],
+    ['ended', 1],
+    ['runs', 1],
+    ['ended', 2],
+  ]
+  for (const [i, [stream, kind]] of events.entries()) {
+    await client.query(
+      `INSERT INTO ${schema}.mcp_events VALUES (7, $1, $2, $3, $4, now() + interval '1 minute')`,
+      [i + 1, stream, kind, `${i}`],
+    )
+  }
+  await applyMigrations(store.migrations)
+  const claimed = await store.sessions.claim('s', { owner: 'n', generation: 1 })
+  expect(claimed?.open).toEqual([{ streamId: 'runs', payload: '1', runs: 1 }])
+  const { positions } = await store.log.append({
+    sessionId: 's',
+    events: [event],
+    generation: claimed!.generation,
+    ttl: 60_000,
+    limit: 3,
+  })
+  expect(positions[0]).toBeGreaterThan(5)
+  expect((await store.log.read({ sessionId: 's', after: 0, limit: 10 })).events).toHaveLength(3)
+  await store.close()
 })
 
 test('with the events only, streams are kept, and what needs sessions says what is missing', async () => {

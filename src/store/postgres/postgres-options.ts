@@ -20,7 +20,10 @@ export interface PostgresEventStoreOptions {
   readonly autoMigrate?: boolean
   /** Milliseconds that an operation may take, waiting for a connection included. Default 5,000. */
   readonly timeout?: number
-  /** Connections of the store's own pool, one more listens. Default 10. */
+  /**
+   * Connections of the store's own pool, one more listens. Two of them are kept for renewals, appends and messages, which
+   * so never wait behind reads. Default 10.
+   */
   readonly maxConnections?: number
   /** Operations that may wait for a connection before more are refused with `OVERLOADED`. Default 10,000. */
   readonly maxWaiting?: number
