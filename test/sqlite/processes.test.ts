@@ -69,6 +69,7 @@ test('20 processes open one fresh file at once', { timeout: 120_000 }, async () 
   assert.deepEqual(methods.sort(), Array.from({ length: 20 }, (_, i) => `child-${i}`).sort())
   assert.deepEqual(await store.health().then(({ migrations }) => migrations), {
     applied: loadMigrations('sqlite').map(({ name }) => name),
+    newer: [],
     pending: [],
   })
   await store.close()
