@@ -5,12 +5,13 @@ export class Gate {
   readonly #port: number
   readonly #server: Server
   readonly #pairs = new Set<readonly [Socket, Socket]>()
+  readonly #dead = new Set<Socket>()
   #isShut = false
   #isDead = false
 
   private constructor(port: number) {
     this.#port = port
-    this.#server = createServer((client) => this.#join(client))
+    this.#server = createServer({ allowHalfOpen: true }, (client) => this.#join(client))
   }
 
   static async to(url: string): Promise<Gate> {
@@ -51,7 +52,13 @@ export class Gate {
       server.unpipe(client)
       client.resume()
       server.pause()
+      this.#dead.add(client)
     }
+  }
+
+  /** Finds out which of the dead are still there at our side: only who has cut its connection answers with a reset. */
+  probe(): void {
+    for (const client of this.#dead) client.write('\0')
   }
 
   async close(): Promise<void> {
@@ -66,13 +73,21 @@ export class Gate {
     const pair = [client, server] as const
     this.#pairs.add(pair)
     server.on('error', () => {})
-    // A goodbye that got lost ends nothing: only who cuts the connection is gone.
+    // Nobody answers the goodbye on a dead connection.
+    client.on('end', () => {
+      if (!this.#dead.has(client)) client.end()
+    })
     client.on('close', () => {
       this.#pairs.delete(pair)
+      this.#dead.delete(client)
       server.destroy()
     })
     server.on('close', () => client.destroy())
-    if (this.#isDead) return void client.resume()
+    if (this.#isDead) {
+      this.#dead.add(client)
+      client.resume()
+      return
+    }
     client.pipe(server, { end: false })
     server.pipe(client, { end: false })
   }

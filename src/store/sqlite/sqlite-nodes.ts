@@ -18,6 +18,8 @@ const REGISTER = `INSERT OR REPLACE INTO mcp_nodes (id, public_key, profile, lea
   VALUES (?,?,?,?,?,?)`
 const RENEW = 'UPDATE mcp_nodes SET lease_until = ? WHERE id = ? AND lease_until > ?'
 
+/** Nodes in a list at the most. */
+const LISTED = 1_000
 /** Nodes whose rows are remembered. */
 const REMEMBERED = 1_000
 
@@ -78,8 +80,17 @@ export class SqliteNodes implements NodeTable {
   get(id: string): Promise<NodeRecord | undefined> {
     return this.#db.read((sql) => {
       const row = this.find(sql, id)
-      return row && { id: row.id, publicKey: row.publicKey, profile: row.profile }
+      return row && toRecord(row)
     })
+  }
+
+  list(): Promise<readonly NodeRecord[]> {
+    return this.#db.read((sql) =>
+      this.#all(sql)
+        .filter((row) => this.#isAlive(row))
+        .slice(0, LISTED)
+        .map(toRecord),
+    )
   }
 
   /** The row of a node that is alive. */
@@ -155,4 +166,8 @@ export class SqliteNodes implements NodeTable {
   #all(sql: Sql): SqliteNode[] {
     return sql(COLUMNS).all() as SqliteNode[]
   }
+}
+
+function toRecord({ id, publicKey, profile }: SqliteNode): NodeRecord {
+  return { id, publicKey, profile }
 }
