@@ -1,10 +1,21 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { createServer, type Socket } from 'node:net'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+} from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterAll, onTestFinished, test } from 'vitest'
+import { frameHead } from '../../src/store/sqlite/sqlite-frames.ts'
+import { hello } from '../../src/store/sqlite/sqlite-sockets.ts'
 import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
 import { MINUTE } from '../../src/testing/support.ts'
 import { until, within } from '../support/wait.ts'
@@ -76,8 +87,7 @@ test('the socket of a node is for its user alone, and goes when the node does', 
   const { store } = await node(path, 'ours')
   const socket = socketOf(path, 'ours')!
   assert.ok(existsSync(socket))
-  const { mode } = await import('node:fs').then(({ statSync }) => statSync(join(socket, '..')))
-  assert.equal(mode & 0o777, 0o700)
+  assert.equal(statSync(join(socket, '..')).mode & 0o777, 0o700)
   await store.close()
   assert.ok(!existsSync(socket))
 })
@@ -204,7 +214,6 @@ test('a socket whose process died before it registered goes when it is old', asy
   const child = await echo(fresh(), 'theirs')
   const [orphan] = readdirSync(sockets).filter((name) => socketOf(path, 'ours') !== join(sockets, name))
   await child.kill()
-  const { utimesSync } = await import('node:fs')
   for (const name of readdirSync(sockets)) utimesSync(join(sockets, name), 1, 1)
   await store.sweep()
   assert.ok(!readdirSync(sockets).includes(orphan!))
@@ -219,4 +228,39 @@ test('a temporary folder that others may enter is not used', async () => {
   await echo(path, 'theirs', { env: { TMPDIR: temporary } })
   assert.ok(!socketOf(path, 'theirs')?.startsWith(temporary))
   await ours.ask('theirs', 'hello')
+})
+
+test('a connection that breaks: whole messages are heard, of half a one it is said that something may be missing', async () => {
+  const path = fresh()
+  const ours = await node(path, 'ours')
+  const whole = Buffer.concat([frameHead(5), Buffer.from('whole')])
+  const words = Buffer.concat([hello('ours'), whole, whole])
+  for (let length = 0; length <= words.length; length += 1) {
+    ours.heard.length = 0
+    const socket = connect(socketOf(path, 'ours')!)
+    const ended = new Promise((resolve) => socket.on('error', () => {}).once('close', resolve))
+    socket.resume().end(words.subarray(0, length))
+    await within('the end', ended)
+    const messages = Math.floor(Math.max(0, length - hello('ours').length) / whole.length)
+    const rest = Math.max(0, length - hello('ours').length) % whole.length
+    const expected = [...Array(messages).fill('whole'), ...(rest > 0 ? ['missed'] : [])]
+    await until(`${expected} after ${length} bytes`, () => ours.heard.length === expected.length)
+    assert.deepEqual(ours.heard, expected)
+  }
+})
+
+test('whoever means another node, or says what no node says, is hung up on', async () => {
+  const path = fresh()
+  const ours = await node(path, 'ours')
+  const noise = [hello('another'), frameHead(2 ** 31), Buffer.concat([frameHead(3), Buffer.from('abc')])]
+  for (const words of [...noise, Buffer.concat([hello('ours'), frameHead(2 ** 31)])]) {
+    const socket = connect(socketOf(path, 'ours')!)
+    const ended = new Promise((resolve) => socket.on('error', () => {}).once('close', resolve))
+    socket.resume().write(words)
+    await within('the end', ended)
+  }
+  assert.deepEqual(
+    ours.heard.filter((text) => text !== 'missed'),
+    [],
+  )
 })

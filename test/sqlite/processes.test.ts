@@ -69,9 +69,29 @@ test('20 processes open one fresh file at once', { timeout: 120_000 }, async () 
   assert.deepEqual(methods.sort(), Array.from({ length: 20 }, (_, i) => `child-${i}`).sort())
   assert.deepEqual(await store.health().then(({ migrations }) => migrations), {
     applied: loadMigrations('sqlite').map(({ name }) => name),
+    newer: [],
     pending: [],
   })
   await store.close()
+})
+
+test('workers of node:cluster open one fresh file at once, and each is heard on a socket of its own', {
+  timeout: 120_000,
+}, async () => {
+  const path = join(folder, 'cluster.db')
+  const child = new Child('cluster', path, '', '6')
+  await child.ended()
+  assert.deepEqual(child.lines.toSorted(), [
+    `ended ${Array(6).fill(0).join()}`,
+    ...Array.from({ length: 6 }, (_, i) => `worker-${i} heard 6`),
+  ])
+  const database = new Database(path)
+  const { carried } = database.prepare('SELECT count(*) AS carried FROM mcp_parcels').get() as {
+    carried: number
+  }
+  database.close()
+  // A worker that is slow to answer the first words gets these from the file.
+  assert.ok(carried < 15, `the file carried ${carried} of 36`)
 })
 
 test('two processes write one session, a third resumes: nothing lost, nothing twice, in order', {

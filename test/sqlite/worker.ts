@@ -1,3 +1,4 @@
+import cluster from 'node:cluster'
 import { once } from 'node:events'
 import { writeSync } from 'node:fs'
 import { nodeChannel } from '../../src/store/port.ts'
@@ -87,6 +88,31 @@ const tasks: Record<string, () => Promise<void>> = {
     await store.nodes.register({ id: name, publicKey: 'key', profile: '' }, 3_600_000)
     say('ready')
     await told()
+    await store.close()
+  },
+
+  /** `option` workers of node:cluster open one file at once, and each says something to each. */
+  async cluster() {
+    const ids = Array.from({ length: Number(option) }, (_, i) => `worker-${i}`)
+    if (cluster.isPrimary) {
+      const workers = ids.map((id) => cluster.fork({ WORKER: id }))
+      const codes = await Promise.all(workers.map(async (worker) => (await once(worker, 'exit'))[0]))
+      say(`ended ${codes.join()}`)
+      return
+    }
+    const self = process.env.WORKER!
+    const store = new SqliteEventStore(path)
+    const heard = new Set<string>()
+    await store.bus.receive(self, (message) => message && heard.add(Buffer.from(message).toString()))
+    await store.nodes.register({ id: self, publicKey: 'key', profile: '' }, 3_600_000)
+    const unheard = new Set(ids)
+    for (let round = 0; round < 1_000 && (unheard.size > 0 || heard.size < ids.length); round++) {
+      for (const id of unheard) if (await store.bus.send(id, Buffer.from(self))) unheard.delete(id)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    say(`${self} heard ${heard.size}`)
+    // Who leaves early would not be there for the others.
+    await new Promise((resolve) => setTimeout(resolve, 500))
     await store.close()
   },
 

@@ -1,6 +1,7 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
 import { type Bus, MAILBOX_LIMIT, MESSAGE_LIMIT, nodeChannel, type Subscription } from '../port.ts'
+import { Budget } from './sqlite-budget.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'
 import { SqlitePeers } from './sqlite-peers.ts'
@@ -38,8 +39,7 @@ export class SqliteBus implements Bus {
   readonly #sockets: SqliteSockets
   readonly #peers = new SqlitePeers()
   readonly #receivers = new Map<string, Set<OnMessage>>()
-  /** Bytes given to the file since then, and in the time before, each as long as the file keeps them. */
-  readonly #carried = { since: 0, now: 0, before: 0 }
+  readonly #carried: Budget
 
   constructor(
     db: SqliteDatabase,
@@ -53,6 +53,7 @@ export class SqliteBus implements Bus {
     this.#nodes = nodes
     this.#wakeUps = wakeUps
     this.#sockets = sockets
+    this.#carried = new Budget(MAX_CARRIED, KEPT, clock)
   }
 
   async send(nodeId: string, message: Uint8Array): Promise<boolean> {
@@ -158,7 +159,8 @@ export class SqliteBus implements Bus {
   }
 
   async #carry(nodeId: string, message: Uint8Array): Promise<boolean> {
-    if (!this.#mayCarry(message.length)) return true
+    // So much lies in the file that more would only make it grow. Whoever waits for an answer says it again.
+    if (!this.#carried.spend(message.length)) return true
     const sent = await this.#db.write((sql) => {
       if (!this.#nodes.alive(sql, nodeId)) return false
       const id = this.#publish(sql, messageChannel(nodeId), null)
@@ -167,20 +169,6 @@ export class SqliteBus implements Bus {
     }, message.length)
     this.#wakeUps.announce()
     return sent
-  }
-
-  /** False: so much lies in the file that more would only make it grow. Whoever waits for an answer says it again. */
-  #mayCarry(bytes: number): boolean {
-    const carried = this.#carried
-    const now = this.#clock.now()
-    if (now >= carried.since + KEPT) {
-      carried.before = now < carried.since + 2 * KEPT ? carried.now : 0
-      carried.since = now
-      carried.now = 0
-    }
-    if (carried.now + carried.before + bytes > MAX_CARRIED) return false
-    carried.now += bytes
-    return true
   }
 
   // Each carries a little of the sweep, so that the table stays small without one.

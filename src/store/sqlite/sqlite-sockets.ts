@@ -81,13 +81,11 @@ export class SqliteSockets {
 
   /** Removes sockets at which nobody listens: of processes that were killed, and whose rows are gone. */
   async sweep(): Promise<void> {
-    const folder = this.#folder
-    if (folder === undefined) return
-    const old = readdirSync(folder)
-      .map((name) => join(folder, name))
-      .filter((path) => Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity) > GRACE)
+    const old = oldFiles(this.#folder)
+    // Any of them: those at which somebody listens are called in vain each time, and must not hide the others.
+    const some = old.map((path) => ({ path, at: Math.random() })).sort((a, b) => a.at - b.at)
     await Promise.all(
-      old.slice(0, SWEPT).map(async (path) => {
+      some.slice(0, SWEPT).map(async ({ path }) => {
         if (await isDeserted(path)) rmSync(path, { force: true })
       }),
     )
@@ -165,6 +163,18 @@ function listening(server: Server, path: string): Promise<void> {
       resolve()
     })
   })
+}
+
+/** Empty where the folder has been removed. */
+function oldFiles(folder: string | undefined): string[] {
+  if (folder === undefined || !existsSync(folder)) return []
+  const isOld = (path: string) => {
+    const made = statSync(path, { throwIfNoEntry: false })?.mtimeMs
+    return made !== undefined && Date.now() - made > GRACE
+  }
+  return readdirSync(folder)
+    .map((name) => join(folder, name))
+    .filter(isOld)
 }
 
 function isDeserted(path: string): Promise<boolean> {
