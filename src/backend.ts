@@ -15,5 +15,13 @@ export {
   type Outcome,
 } from './store/shared/group-commit.ts'
 export { allPositive, driverMissing, positive } from './store/shared/options.ts'
-export { fenced, gone, refuseTooLong, taken, taskExists, terminated } from './store/shared/refusals.ts'
+export {
+  fenced,
+  gone,
+  refuseTooLong,
+  taken,
+  taskExists,
+  terminated,
+  tooMany,
+} from './store/shared/refusals.ts'
 export { type CreateStoreOptions, createStore, type SdkFaces, type Store } from './store/store.ts'

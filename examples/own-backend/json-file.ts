@@ -11,7 +11,7 @@ import {
 } from 'mcp-persist/backend'
 
 export interface Session {
-  readonly principal: string | null
+  principal: string | null
   state: SessionState
   owner: string | null
   delivered: number

@@ -9,6 +9,7 @@ import {
   type SessionTouch,
   taken,
   terminated,
+  tooMany,
 } from 'mcp-persist/backend'
 import { type JsonFile, type Log, live } from './json-file.ts'
 import { newLog } from './log.ts'
@@ -26,10 +27,13 @@ export class FileSessions implements SessionTable {
   }
 
   create(session: Parameters<SessionTable['create']>[0]): Promise<number> {
-    const { id, ttl, ...given } = session
+    const { id, ttl, limit, ...given } = session
     return this.#file.write(() => {
       if (live(this.#file.tombstones, id)) throw terminated(id)
       if (this.#live(id)) throw taken(id)
+      if (limit !== undefined && given.principal !== null && this.#count(given.principal) >= limit) {
+        throw tooMany(limit)
+      }
       const generation = nextGeneration(0)
       const now = Date.now()
       const record = { ...given, ttl, delivered: 0, createdAt: now, lastUsedAt: now }
@@ -68,9 +72,10 @@ export class FileSessions implements SessionTable {
     return released === true
   }
 
-  async update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  async update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     const updated = await this.#change(id, generation, ({ session }) => {
       session.state = state
+      session.principal = principal ?? session.principal
       return true
     })
     return updated === true
@@ -121,6 +126,10 @@ export class FileSessions implements SessionTable {
       const log = this.#live(id)
       return log?.generation === generation ? change(log) : undefined
     })
+  }
+
+  #count(principal: string): number {
+    return [...this.#file.logs.keys()].filter((id) => this.#live(id)?.session.principal === principal).length
   }
 
   #live(id: string): LogWithSession | undefined {
