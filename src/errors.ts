@@ -13,6 +13,7 @@
  * | `SCHEMA_TOO_NEW` | a newer release has migrated, and this one cannot go on | upgrade the package |
  * | `MIGRATION_CHANGED` | an applied migration file was edited afterwards | reinstall the package |
  * | `SESSION_GONE` | the session does not exist, has expired or was terminated | the client must initialize again |
+ * | `SESSION_LIMIT` | the principal has as many sessions as it may have | end some, or raise `maxSessionsPerPrincipal` |
  * | `FENCED` | another node owns the session now | nothing: the session lives on there |
  * | `OVERLOADED` | a bounded queue is full | slow down, or raise the bound |
  */
@@ -27,6 +28,7 @@ export type ErrorCode =
   | 'SCHEMA_TOO_NEW'
   | 'MIGRATION_CHANGED'
   | 'SESSION_GONE'
+  | 'SESSION_LIMIT'
   | 'FENCED'
   | 'OVERLOADED'
 

@@ -3,7 +3,7 @@ export type { WrappableApp } from './app/resolve-app.ts'
 export type { Clock } from './clock.ts'
 export { type ErrorCode, PersistError } from './errors.ts'
 export type { Logger } from './logger.ts'
-export type { PersistOptions, PrincipalRequest } from './options.ts'
+export type { PersistOptions, PrincipalRequest, Refusal } from './options.ts'
 export { MemoryEventStore, type MemoryEventStoreOptions } from './store/memory/memory-store.ts'
 export { type OpenStoreOptions, openStore } from './store/open-store.ts'
 export type {

@@ -11,6 +11,13 @@ export interface PrincipalRequest {
   readonly authInfo?: unknown
 }
 
+/** How `authorise` says no: the answer that the caller gets. */
+export interface Refusal {
+  readonly status: number
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
 export interface PersistOptions {
   /** Seconds that events can be replayed, and that a session lives after its last use. Default 3600. */
   readonly ttl?: number
@@ -24,12 +31,34 @@ export interface PersistOptions {
   /** Seconds without a request or stream after which the live instance is released. Default: the ttl. */
   readonly idle?: number
   /**
-   * Who is asking? A session is only ever served to the principal that opened it; anybody else gets 404. Default: issuer,
-   * client and subject of the SDK's `AuthInfo` where the request has one.
+   * Who is asking? A session is only ever served to the principal that opened it; anybody else gets 404. `null`: nobody in
+   * particular; `undefined` is a mistake, and is answered with 500. Default: the SDK's `AuthInfo` in front of the
+   * handler, else that of the app's own middleware (Node apps), else issuer and subject of a JWT in `Authorization`.
    */
-  readonly principal?: (
-    request: PrincipalRequest,
-  ) => string | null | undefined | Promise<string | null | undefined>
+  readonly principal?: (request: PrincipalRequest) => string | null | Promise<string | null>
+  /**
+   * Would the app serve this caller? Asked before the handler itself answers a GET, instead of putting a `ping` with
+   * the caller's headers to the app. Needed where a proof is good for one request only (DPoP, a signature over the body, a
+   * nonce). False is a 403. Default: the ping.
+   */
+  readonly authorise?: (request: PrincipalRequest) => boolean | Refusal | Promise<boolean | Refusal>
+  /**
+   * Where callers carry credentials and nothing tells whose they are: who may bring a session back to life whose process is
+   * gone? `same-credential` (default): whoever carries the credential that was accepted last. `any`: whoever the app
+   * accepts and who knows the session's id.
+   */
+  readonly takeover?: 'same-credential' | 'any'
+  /**
+   * Live sessions of this process at the most; 0: any number. A full process releases its idle ones, then answers 503.
+   * Default 10,000, which take about half a gigabyte.
+   */
+  readonly maxSessions?: number
+  /** Sessions of one principal at the most, at all nodes together; one more is answered with 429. Default 1,000; 0: any number. */
+  readonly maxSessionsPerPrincipal?: number
+  /** Requests of one session that may run at the same time; one more is answered with 429. Default 1,000; 0: any number. */
+  readonly maxCalls?: number
+  /** Resources that one session may subscribe to, with 256 KiB of URIs; one more is answered with 429. Default 1,000; 0: any number. */
+  readonly maxSubscriptions?: number
   /** Milliseconds that clients are told to wait before they resume. Default: not told. */
   readonly retryInterval?: number
   /** Milliseconds between comment lines that keep an idle stream open. Default 15,000; 0 turns them off. */
@@ -55,6 +84,13 @@ export interface Settings {
   readonly path: string
   readonly idle: number
   readonly principal: PersistOptions['principal']
+  readonly authorise: PersistOptions['authorise']
+  readonly takeover: 'same-credential' | 'any'
+  /** These four: `Infinity` where there is no bound. */
+  readonly maxSessions: number
+  readonly maxSessionsPerPrincipal: number
+  readonly maxCalls: number
+  readonly maxSubscriptions: number
   readonly retryInterval: number | undefined
   readonly keepAlive: number
   readonly priming: boolean
@@ -82,6 +118,14 @@ export function resolveOptions(given: number | PersistOptions | undefined, defau
   check('sessions', sessions, sessions === 'shared' || sessions === 'sticky', "'shared' or 'sticky'")
   check('path', path, typeof path === 'string' && path.startsWith('/'), 'a path that starts with /')
   check('principal', principal, principal === undefined || typeof principal === 'function', 'a function')
+  const { authorise, takeover = 'same-credential' } = options
+  check('authorise', authorise, authorise === undefined || typeof authorise === 'function', 'a function')
+  check(
+    'takeover',
+    takeover,
+    takeover === 'same-credential' || takeover === 'any',
+    "'same-credential' or 'any'",
+  )
   const { idle = ttl, keepAlive = 15_000, retryInterval, priming = true } = options
   check('idle', idle, within(idle, 0, MAX_SECONDS), 'a number of seconds, 0 or more')
   check('keepAlive', keepAlive, within(keepAlive, 0, 2 ** 31 - 1), 'milliseconds, 0 or more')
@@ -124,6 +168,12 @@ export function resolveOptions(given: number | PersistOptions | undefined, defau
     path,
     idle: idle * 1000,
     principal,
+    authorise,
+    takeover,
+    maxSessions: bound('maxSessions', options.maxSessions, 10_000),
+    maxSessionsPerPrincipal: bound('maxSessionsPerPrincipal', options.maxSessionsPerPrincipal, 1000),
+    maxCalls: bound('maxCalls', options.maxCalls, 1000),
+    maxSubscriptions: bound('maxSubscriptions', options.maxSubscriptions, 1000),
     retryInterval,
     keepAlive,
     priming,
@@ -143,6 +193,12 @@ const KNOWN = new Set([
   'path',
   'idle',
   'principal',
+  'authorise',
+  'takeover',
+  'maxSessions',
+  'maxSessionsPerPrincipal',
+  'maxCalls',
+  'maxSubscriptions',
   'retryInterval',
   'keepAlive',
   'priming',
@@ -152,6 +208,13 @@ const KNOWN = new Set([
   'eventLimit',
   'lease',
 ])
+
+/** How many of something at the most; 0 says any number. */
+function bound(name: string, value: number | undefined, standard: number): number {
+  const most = value ?? standard
+  check(name, most, Number.isSafeInteger(most) && most >= 0, 'a whole number, 0 or more')
+  return most === 0 ? Number.POSITIVE_INFINITY : most
+}
 
 function within(value: unknown, least: number, most: number): boolean {
   return typeof value === 'number' && value >= least && value <= most

@@ -58,6 +58,12 @@ export class LocalNetwork {
         const node = this.live(id)
         return node && { id, publicKey: node.publicKey, profile: node.profile }
       }),
+    list: () =>
+      this.#file.read(() =>
+        [...this.#nodes.values()]
+          .filter(({ id }) => this.live(id))
+          .map(({ id, publicKey, profile }) => ({ id, publicKey, profile })),
+      ),
   }
 
   readonly bus: Bus = {

@@ -44,6 +44,8 @@ export interface AppResponse {
   readonly headers: HeaderPairs
   /** Rejects with the app's error. */
   readonly body: AsyncIterable<Uint8Array>
+  /** What the app's own authentication middleware found, where that can be seen. */
+  readonly authInfo?: unknown
   /** Tells the app that the client has gone; the body ends. */
   cancel(): void
 }

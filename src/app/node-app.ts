@@ -60,7 +60,14 @@ function connect(
   const answer = () => {
     if (answered) return
     answered = true
-    resolve({ status: res.statusCode, headers: pairs(res), body: queue, cancel: () => res.destroy() })
+    const { auth: authInfo } = req as { auth?: unknown }
+    resolve({
+      status: res.statusCode,
+      headers: pairs(res),
+      body: queue,
+      cancel: () => res.destroy(),
+      ...(authInfo !== undefined && { authInfo }),
+    })
   }
   capture(res, queue, answer)
 
@@ -77,6 +84,8 @@ function connect(
   })
   res.on('close', closed)
   socket.on('drain', () => res.emit('drain'))
+  // As a server does: `res.destroy(error)` ends the response, and not the process.
+  socket.on('error', () => {})
   socket.on('close', () => {
     if (res.writableFinished) return
     req.destroy()

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { type App, type AppRequest, header, isEventStream, readBody } from '../app/app.ts'
+import { portableAuthInfo } from '../app/auth-info.ts'
 import { delay, monotonicNow } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
 import type { Settings } from '../options.ts'
@@ -7,8 +8,11 @@ import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/port.ts'
 import { PROFILE } from './cluster/message.ts'
 import { Peers } from './cluster/peers.ts'
-import type { OwnerAnswer, SessionRequest } from './live/handling.ts'
-import { LocalApp, LocalSessionLost, ownPost, readMessages } from './live/local-app.ts'
+import { AppSilent, askApp } from './live/ask-app.ts'
+import { Binding, NotTheirs } from './live/binding.ts'
+import type { Elsewhere, OwnerAnswer, SessionRequest } from './live/handling.ts'
+import { LocalApp, LocalSessionLost, ownPost, patienceOf, readMessages } from './live/local-app.ts'
+import { SessionLeft } from './live/session-left.ts'
 import { Housekeeping } from './ownership/housekeeping.ts'
 import { Node } from './ownership/membership.ts'
 import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
@@ -21,8 +25,8 @@ import {
   unavailable,
   withCors,
 } from './protocol/answer.ts'
-import { isResponse, type Message, parseMessage } from './protocol/json-rpc.ts'
-import { principalOf } from './protocol/principal.ts'
+import { isRequest, isResponse, type Message, parseMessages, toMessages } from './protocol/json-rpc.ts'
+import { type Principals, principalsOf } from './protocol/principal.ts'
 import type { NewTail } from './streams/new-tail.ts'
 import { STANDALONE, type StreamRef } from './streams/stream.ts'
 import { Tail } from './streams/tail.ts'
@@ -45,6 +49,10 @@ export class Engine {
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
   #handling = 0
+  /** Monotonic ms: until then calls that run may end; new ones are for the next owner. */
+  #drainsUntil: number | undefined
+  /** It was said that nobody can tell whose credentials come here. */
+  #warned = false
 
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
@@ -78,6 +86,7 @@ export class Engine {
       sweep,
       onIdle: (live) => this.#holder.release(live),
       onKeepAlive: () => this.#peers.forwarder.keepAlive(),
+      onLost: (live) => void this.#holder.forget(live, true),
     })
   }
 
@@ -93,7 +102,13 @@ export class Engine {
       if (isPersistError(error, 'STORE_UNAVAILABLE') || isPersistError(error, 'OVERLOADED')) {
         return unavailable('The session cannot be looked up.')
       }
-      return refuse(500, isPersistError(error) ? error.message : 'Internal server error', { code: -32603 })
+      if (isPersistError(error, 'SESSION_LIMIT')) {
+        return refuse(429, 'Too many sessions; end one, or try again later.', { retryAfter: 60 })
+      }
+      if (error instanceof AppSilent) {
+        return refuse(503, 'The server does not answer; try again.', { retryAfter: 1 })
+      }
+      return refuse(500, 'Internal server error', { code: -32603 })
     } finally {
       this.#handling -= 1
     }
@@ -114,14 +129,17 @@ export class Engine {
 
   /**
    * Gives the sessions up as their calls end, for `deadline` ms at the most, then ends the clients' streams, so that they
-   * resume at another node. Whatever still comes is served as ever: nobody is turned away before nobody can come any
-   * more, which `connected` tells.
+   * resume at another node. New calls wait at the node that they came to until the session has left, and are for its next
+   * owner: so a drain lasts as long as its longest call, and not as long as its clients are busy. Whatever else still
+   * comes is served as ever, for calls that run may wait for it: answers, cancellations, progress, streams. Nobody is
+   * turned away before nobody can come any more, which `connected` tells.
    */
   async drain(deadline: number, connected: () => boolean): Promise<void> {
     const { retry } = this
     const { live } = this.#holder
     const { forwarder } = this.#peers
     const until = monotonicNow() + deadline
+    this.#drainsUntil = until
     // Session by session: on a node that is called all the time there is never a moment at which nothing runs. And again
     // and again: what comes over the connections that are left may bring sessions and streams back.
     while (monotonicNow() < until) {
@@ -156,8 +174,10 @@ export class Engine {
     this.#peers.forwarder.searchAll()
   }
 
-  async #route(request: AppRequest): Promise<Answer> {
+  async #route(given: AppRequest): Promise<Answer> {
     const { app, settings } = this.#options
+    const request =
+      given.authInfo === undefined ? given : { ...given, authInfo: portableAuthInfo(given.authInfo) }
     const id = request.headers['mcp-session-id']
     // Revisions from 2026-07-28 on have no sessions; whatever comes without one is the app's own business.
     if ((request.headers['mcp-protocol-version'] ?? '') >= '2026-07-28')
@@ -168,13 +188,14 @@ export class Engine {
     }
     // Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours.
     if (!/^[\x21-\x7e]{1,256}$/.test(id)) return this.#notFound(request)
-    const principal = await principalOf(request, settings)
+    const principal = await principalsOf(request, settings)
     return this.#serve({
       sessionId: id,
       principal,
       streamId: randomBytes(9).toString('base64url'),
       again: false,
       request,
+      gone: request.signal,
     })
   }
 
@@ -184,19 +205,23 @@ export class Engine {
     const { sessionId, principal, request } = asked
     const giveUp = monotonicNow() + settings.lease * 2 + 5000
     for (let again = asked.again; monotonicNow() < giveUp; ) {
-      const found = await this.#holder.find(sessionId, principal, request)
+      // A process that drains lets others take what it has let go.
+      const heir = this.#drainsUntil === undefined ? undefined : await this.#peers.another()
+      const found = await this.#holder.find(sessionId, principal, request, { claim: heir === undefined })
       if ('answer' in found) return found.answer
       if ('missing' in found) return this.#notFound(request)
       if ('live' in found) {
         const own = await this.#serveOwn({ ...asked, again })
         // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
-        if (own !== 'moved') return own as Answer
+        if (own !== 'moved' && own !== 'left') return own as Answer
+        again ||= own === 'left'
         continue
       }
       if ('moved' in found) continue
       // Nobody would collect the reply.
       if (this.#holder.draining) return unavailable('This process is shutting down.')
-      const answer = await this.#peers.forwarder.forward(found.owner, { ...asked, again })
+      const [owner, how] = 'free' in found ? [heir!, { take: true }] : [found.owner, {}]
+      const answer = await this.#peers.forwarder.forward(owner, { ...asked, again }, how)
       if (answer !== 'gone' && answer !== 'moved') return answer
       if (answer === 'gone') again = true
       await delay(20)
@@ -204,21 +229,28 @@ export class Engine {
     return unavailable('The session has no owner that answers.')
   }
 
-  #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | 'moved'> {
+  async #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | Elsewhere> {
+    if (take && this.#drainsUntil !== undefined) return 'moved'
     return this.#serveOwn(asked, !take)
   }
 
-  /** `own`: take no session that the store does not say is ours. `moved`: the session has just left this node. */
-  async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | 'moved'> {
+  /** `own`: take no session that the store does not say is ours. */
+  async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | Elsewhere> {
     const { sessionId, principal, request } = asked
     for (let attempt = 1; ; attempt += 1) {
       const found = await this.#holder.find(sessionId, principal, request, { own })
       if ('answer' in found) return found.answer
       if ('missing' in found) return this.#notFound(request)
-      if ('owner' in found || 'moved' in found) return 'moved'
+      if (!('live' in found)) return 'moved'
+      if (this.#drainsUntil !== undefined && isNewCall(request)) {
+        await this.#holder.left(found.live, this.#drainsUntil - monotonicNow())
+        return 'moved'
+      }
       try {
         return await found.live.handle(request, asked)
       } catch (error) {
+        if (error instanceof NotTheirs) return this.#notFound(request)
+        if (error instanceof SessionLeft) return error.mayHaveRun ? 'left' : 'moved'
         if (!(error instanceof LocalSessionLost) || attempt > 1) throw error
         // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
         await this.#holder.forget(found.live, false)
@@ -227,34 +259,56 @@ export class Engine {
   }
 
   async #initialize(request: AppRequest): Promise<Answer> {
-    const { app, settings } = this.#options
     if (this.#holder.draining) return unavailable('This process is shutting down.')
-    const principal = await principalOf(request, settings)
-    await this.#node.join()
+    const principal = await principalsOf(request, this.#options.settings)
+    return this.#holder.opening(() => this.#open(request, principal))
+  }
+
+  /** Nothing is stored before the app has opened a session: who is refused leaves nothing. */
+  async #open(request: AppRequest, principal: Principals): Promise<Answer> {
+    const { app, settings } = this.#options
     const response = await app.fetch(request)
     const id = header(response.headers, 'mcp-session-id')
     // Refused, or an app without sessions.
     if (response.status >= 300 || id === undefined) return relay(response)
 
-    const streams = isEventStream(response)
-    const text = streams ? '' : (await readBody(response)).toString()
-    const messages = streams
-      ? await readMessages(response)
-      : [parseMessage(text)].filter((each) => each !== undefined)
-    const answer = messages.find(isResponse)
-    const headers = clientHeaders(response.headers, id)
-    const body = streams ? messages.map((message) => messageFrame(JSON.stringify(message))).join('') : text
-    if (!answer?.result) return { status: response.status, headers, body }
-
-    const protocolVersion = String(answer.result['protocolVersion'])
-    const state = { initialize: JSON.stringify(request.parsed), initialized: false, protocolVersion }
-    const local = new LocalApp(app, id, id, request)
-    // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
-    await this.#holder.create({ id, principal, state }, local).catch(async (error: unknown) => {
-      await local.delete().catch(() => {})
+    const binding = new Binding(settings, undefined)
+    const local = new LocalApp({ app, settings, sessionId: id, publicId: id, caller: request, binding })
+    try {
+      const streams = isEventStream(response)
+      const text = streams ? '' : (await readBody(response)).toString()
+      const messages = streams ? await readMessages(response) : parseMessages(text)
+      const answer = messages.find(isResponse)
+      const headers = clientHeaders(response.headers, id)
+      const body = streams ? messages.map((message) => messageFrame(JSON.stringify(message))).join('') : text
+      if (!answer?.result) {
+        void local.delete().catch(() => {})
+        return { status: response.status, headers, body }
+      }
+      await binding.accepted(request, principal, response.authInfo)
+      if (binding.unseen) this.#warnOfUnseen()
+      const protocolVersion = String(answer.result['protocolVersion'])
+      const initialize = JSON.stringify(request.parsed)
+      const state = { initialize, initialized: false, protocolVersion, ...binding.state }
+      // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
+      await this.#holder.create({ id, principal: binding.principal, state }, local)
+      return { status: response.status, headers, body }
+    } catch (error) {
+      void local.delete().catch(() => {})
       throw error
-    })
-    return { status: response.status, headers, body }
+    }
+  }
+
+  #warnOfUnseen(): void {
+    const { settings } = this.#options
+    if (this.#warned || settings.principal) return
+    this.#warned = true
+    settings.logger.warn(
+      { option: 'principal' },
+      'callers carry credentials, and nothing tells whose they are: whoever the app lets in and who knows the id of a ' +
+        'session can use it. Set the option "principal", or let your authentication run in front of the handler. Until ' +
+        'then a session whose process is gone is given only to the credential that was accepted last (see "takeover")',
+    )
   }
 
   /**
@@ -262,8 +316,10 @@ export class Engine {
    * has run out must learn to refresh it, not to open another session.
    */
   async #notFound(caller: AppRequest): Promise<Answer> {
-    const ping = ownPost(caller, { jsonrpc: '2.0', id: 'ping', method: 'ping' })
-    const response = await this.#options.app.fetch(ping).catch(() => undefined)
+    const { app, settings } = this.#options
+    const id = `mcp-persist-${randomBytes(6).toString('base64url')}`
+    const ping = ownPost(caller, { jsonrpc: '2.0', id, method: 'ping' })
+    const response = await askApp(app, ping, { patience: patienceOf(settings) }).catch(() => undefined)
     if (response?.status === 401 || response?.status === 403) return relay(response)
     response?.cancel()
     return withCors(sessionNotFound(), response?.headers ?? [])
@@ -294,4 +350,9 @@ export class Engine {
 function isInitialize(parsed: unknown): boolean {
   const message = (Array.isArray(parsed) ? parsed[0] : parsed) as Message | undefined
   return message?.method === 'initialize'
+}
+
+/** Something new for the app to do, and not a part of what it does already. */
+function isNewCall({ method, parsed }: AppRequest): boolean {
+  return method === 'POST' && (toMessages(parsed) ?? []).some(isRequest)
 }

@@ -141,6 +141,22 @@ export interface SessionState {
   readonly protocolVersion: string
   readonly logLevel?: string
   readonly subscriptions?: readonly string[]
+  /** Where the principal was seen; left out: there is none, or the record is older than this. */
+  readonly principalSource?: PrincipalSource
+  /** The credential accepted last, where nothing tells whose it is. */
+  readonly credential?: CredentialDigest
+}
+
+/**
+ * `option`: the option `principal` · `authInfo`: a middleware in front of the handler · `app`: the app's own middleware ·
+ * `jwt`: issuer and subject of a bearer token
+ */
+export type PrincipalSource = 'option' | 'authInfo' | 'app' | 'jwt'
+
+/** HMAC-SHA256 under a random key of the session's own, both base64url. */
+export interface CredentialDigest {
+  readonly key: string
+  readonly digest: string
 }
 
 export interface SessionRecord {
@@ -158,6 +174,16 @@ export interface SessionRecord {
   readonly createdAt: number
   readonly lastUsedAt: number
   readonly expiresAt: number
+}
+
+export interface SessionToCreate {
+  readonly id: string
+  readonly principal: string | null
+  readonly state: SessionState
+  readonly owner: string
+  readonly ttl: number
+  /** Sessions that its principal may have; left out: any number. */
+  readonly limit?: number
 }
 
 /** A stream that was opened and has not ended: its call runs, or the node that ran it is gone. */
@@ -198,15 +224,11 @@ export interface SessionTouch {
 export interface SessionTable {
   /**
    * Stores the record and an empty log, owned by `owner`; resolves with the session's first generation.
-   * Rejects with `INVALID_ARGUMENT` when the id is taken, with `SESSION_GONE` when it was terminated.
+   * Rejects with `INVALID_ARGUMENT` when the id is taken, with `SESSION_GONE` when it was terminated, and with
+   * `SESSION_LIMIT` when the principal has `limit` sessions that live. More may come to be by those that are opened at
+   * the same moment; nobody is refused who has fewer. Nobody's sessions (`principal` null) are not counted.
    */
-  create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }): Promise<number>
+  create(session: SessionToCreate): Promise<number>
   get(id: string): Promise<SessionRecord | undefined>
   /**
    * Compare and set: makes `owner` the owner in a new generation, if the generation still is `generation` and the
@@ -222,8 +244,8 @@ export interface SessionTable {
   claim(id: string, claim: SessionClaim): Promise<ClaimedSession | undefined>
   /** Gives the session up, if `generation` still is its generation. The generation stays. */
   release(id: string, generation: number): Promise<boolean>
-  /** Replaces the state, if `generation` still is its generation. */
-  update(id: string, generation: number, state: SessionState): Promise<boolean>
+  /** Replaces the state, and the principal where one is given, if `generation` still is its generation. */
+  update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean>
   /**
    * Extends expiry of many sessions at once. Answers which of those that name a generation are gone, or in another
    * one by now: their owner is to stop them.
@@ -312,6 +334,8 @@ export interface NodeTable {
   unregister(id: string): Promise<void>
   /** Undefined: not registered, lease over, or known to be dead. */
   get(id: string): Promise<NodeRecord | undefined>
+  /** Those that `get` would find; up to 1,000 of them. */
+  list(): Promise<readonly NodeRecord[]>
 }
 
 /**

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { MESSAGE_LIMIT } from '../store/port.ts'
 import type { Store } from '../store/store.ts'
 import type { Suite } from './suite.ts'
-import { eventually, range, rejectsWith, startNode } from './support.ts'
+import { eventually, MINUTE, range, rejectsWith, startNode } from './support.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -155,6 +155,9 @@ export function exchange({ test, all, ms, parcels }: Suite): void {
       const node = await receiver(stores[0]!, 'node')
       for (const i of range(3)) await stores.at(-1)!.bus.send('node', bytesOf(MIB, i))
       await eventually('all arrive', () => node.heard.size === 3)
+      // Nobody takes what is sent to one that does not listen.
+      await stores[0]!.nodes.register({ id: 'deaf', publicKey: 'key', profile: '{}' }, MINUTE)
+      await stores.at(-1)!.bus.send('deaf', bytesOf(MIB, 3))
       await eventually(
         'nothing is left',
         async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import type { Suite } from './suite.ts'
 import { claimed, eventually, MINUTE, PROFILE, session, startNode } from './support.ts'
 
-export function nodes({ test, pair, ms }: Suite): void {
+export function nodes({ test, all, pair, ms }: Suite): void {
   test('nodes: registered, found with its key, unregistered, gone', async (store) => {
     assert.equal(await store.nodes.get('node'), undefined)
     await startNode(store, 'node')
@@ -23,6 +23,22 @@ export function nodes({ test, pair, ms }: Suite): void {
       await store.nodes.register({ id: 'node', publicKey: 'key', profile }, MINUTE)
       assert.deepEqual(await store.nodes.get('node'), { id: 'node', publicKey: 'key', profile })
     }
+  })
+
+  all('nodes: those that live are listed', async (stores) => {
+    const ids = async () => (await stores.at(-1)!.nodes.list()).map(({ id }) => id).sort()
+    assert.deepEqual(await ids(), [])
+    await startNode(stores[0]!, 'a')
+    await startNode(stores.at(-1)!, 'b')
+    await startNode(stores[0]!, 'lapsed', ms(200))
+    await eventually('the lease is over', async () => (await ids()).length === 2)
+    assert.deepEqual(await ids(), ['a', 'b'])
+    assert.deepEqual(
+      (await stores[0]!.nodes.list()).find(({ id }) => id === 'b'),
+      await stores[0]!.nodes.get('b'),
+    )
+    await stores[0]!.nodes.unregister('a')
+    assert.deepEqual(await ids(), ['b'])
   })
 
   test('nodes: a lease that is not renewed ends, and cannot be renewed afterwards', async (store) => {

@@ -4,6 +4,7 @@ import type { Suite } from './suite.ts'
 import {
   append,
   claimed,
+  eventually,
   MINUTE,
   message,
   range,
@@ -113,6 +114,72 @@ export function sessions({ test, all, pair }: Suite): void {
     assert.deepEqual((await store.sessions.get('s'))?.state, next)
     assert.equal(await store.sessions.update('nobody', generation, next), false)
   })
+
+  test('sessions: update gives a session its principal, and otherwise leaves it', async (store) => {
+    const generation = await store.sessions.create(session('s', 'node'))
+    const principal = 'žofie\n"quoted" \\ 🐎'
+    assert.equal(await store.sessions.update('s', generation + 1, state, principal), false)
+    assert.equal((await store.sessions.get('s'))?.principal, null)
+    const bound = { ...state, principalSource: 'jwt' as const }
+    assert.equal(await store.sessions.update('s', generation, bound, principal), true)
+    assert.equal(await store.sessions.update('s', generation, { ...bound, initialized: true }), true)
+    const record = await store.sessions.get('s')
+    assert.deepEqual([record?.principal, record?.state], [principal, { ...bound, initialized: true }])
+    assert.deepEqual((await store.sessions.list({ principal })).sessions, [record])
+  })
+
+  all(
+    'sessions: a principal has so many, at all stores together, and those that are over do not count',
+    async (stores) => {
+      const [store] = stores
+      const create = (id: string, principal: string | null, rest: { limit?: number; ttl?: number } = {}) =>
+        stores[id.length % stores.length]!.sessions.create({
+          ...session(id, 'node', rest.ttl ?? MINUTE, principal),
+          ...(rest.limit !== undefined && { limit: rest.limit }),
+        })
+      // Longer than an index of some backend takes, and like the others at its beginning.
+      const long = `https://issuer.example/${'ž'.repeat(5000)}`
+      for (const principal of ['alice', long]) {
+        const id = (n: number) => `${principal.length}-${'x'.repeat(n)}`
+        await create(id(1), principal)
+        await create(id(2), principal, { limit: 3 })
+        await create(id(3), principal, { limit: 3 })
+        await rejectsWith('SESSION_LIMIT', create(id(4), principal, { limit: 3 }))
+        assert.equal(await store!.sessions.get(id(4)), undefined, 'a refused one leaves nothing')
+        await rejectsWith('INVALID_ARGUMENT', create(id(3), principal, { limit: 3 }))
+        await create(id(5), `${principal}!`, { limit: 1 })
+        await create(id(4), principal, { limit: 4 })
+        await rejectsWith('SESSION_LIMIT', create(id(6), principal, { limit: 4 }))
+        assert.equal(await store!.sessions.terminate(id(2)), true)
+        await create(id(6), principal, { limit: 4 })
+        await rejectsWith('SESSION_LIMIT', create(id(7), principal, { limit: 4 }))
+        await rejectsWith('SESSION_GONE', create(id(2), principal, { limit: 5 }))
+      }
+      const generations = []
+      for (const n of range(4)) generations.push(await create(`nobody${'x'.repeat(n)}`, null, { limit: 1 }))
+      // One that finds its principal later counts from then on.
+      await store!.sessions.update('nobodyx', generations[1]!, state, 'late')
+      await rejectsWith('SESSION_LIMIT', create('late', 'late', { limit: 1 }))
+      assert.equal(await store!.sessions.terminate('nobodyx'), true)
+      await create('late', 'late', { limit: 1 })
+    },
+  )
+
+  all(
+    'sessions: those that have expired leave the count, and those that were used stay in it',
+    async (stores) => {
+      const [store] = stores
+      const create = (id: string, ttl: number, limit: number) =>
+        stores[id.length % stores.length]!.sessions.create({ ...session(id, 'node', ttl, 'short'), limit })
+      await create('a', 400, 2)
+      await create('bb', 400, 2)
+      await rejectsWith('SESSION_LIMIT', create('ccc', MINUTE, 2))
+      await store!.sessions.touch([{ id: 'a', ttl: MINUTE }])
+      await eventually('one of them to expire', async () => !(await store!.sessions.get('bb')))
+      await create('ccc', MINUTE, 2)
+      await rejectsWith('SESSION_LIMIT', create('dddd', MINUTE, 2))
+    },
+  )
 
   test('sessions: `delivered` rises and never falls', async (store) => {
     await store.sessions.create(session('s', 'node'))

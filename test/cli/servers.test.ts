@@ -57,7 +57,7 @@ test('postgres: an unmigrated schema says which command to run; doctor does not 
   )
   const schema = name()
   assert.deepEqual(await json(['migrate', '--schema', schema, '--url', url]), {
-    applied: ['0001_events', '0002_sessions', '0003_tasks'],
+    applied: ['0001_events', '0002_sessions', '0003_tasks', '0004_principals'],
   })
   await json(['stats', '--url', withParameter(inject('postgresUrl'), `schema=${schema}`)])
 })
@@ -69,7 +69,7 @@ test('postgres: migrate by ten processes at once', async () => {
   )
   for (const outcome of outcomes) assert.deepEqual([outcome.code, outcome.stderr], [0, ''])
   const applied = outcomes.flatMap(({ stdout }) => (JSON.parse(stdout) as { applied: string[] }).applied)
-  assert.deepEqual(applied.sort(), ['0001_events', '0002_sessions', '0003_tasks'])
+  assert.deepEqual(applied.sort(), ['0001_events', '0002_sessions', '0003_tasks', '0004_principals'])
 })
 
 test('redis: data of a newer release is refused', async () => {

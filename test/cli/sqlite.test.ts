@@ -82,7 +82,7 @@ test('doctor: a good store, an empty file, no database at all; it changes nothin
   assert.equal(outcome.code, 0)
   assert.match(
     outcome.stdout,
-    /✓ connection: SQLite \d.*\n✓ schema: 0001_events, 0002_sessions, 0003_tasks\n/,
+    /✓ connection: SQLite \d.*\n✓ schema: 0001_events, 0002_sessions, 0003_tasks, 0004_principals\n/,
   )
   assertClean(outcome)
   for (const [name, sentence] of [
@@ -114,9 +114,12 @@ test('migrate: applied once, status, dry run, events only', async () => {
   const status = await run(['migrate', '--status', '--url', url])
   assert.match(status.stdout, /0001_events +events +\d{4}-[\s\S]*0002_sessions +sessions +pending/)
   const { warnings } = await json(['doctor', '--url', url])
-  assert.match(String(warnings), /Pending: 0002_sessions, 0003_tasks/)
+  assert.match(String(warnings), /Pending: 0002_sessions, 0003_tasks, 0004_principals/)
   const rest = await run(['migrate', '--url', url])
-  assert.deepEqual([rest.code, rest.stdout], [0, 'applied 0002_sessions\napplied 0003_tasks\n'])
+  assert.deepEqual(
+    [rest.code, rest.stdout],
+    [0, 'applied 0002_sessions\napplied 0003_tasks\napplied 0004_principals\n'],
+  )
   assert.deepEqual(await json(['migrate', '--url', url]), { applied: [] })
 })
 
@@ -147,7 +150,7 @@ test('migrate: twenty processes at once', async () => {
   )
   for (const outcome of outcomes) assert.deepEqual([outcome.code, outcome.stderr], [0, ''])
   const applied = outcomes.flatMap(({ stdout }) => (JSON.parse(stdout) as { applied: string[] }).applied)
-  assert.deepEqual(applied.sort(), ['0001_events', '0002_sessions', '0003_tasks'])
+  assert.deepEqual(applied.sort(), ['0001_events', '0002_sessions', '0003_tasks', '0004_principals'])
 })
 
 test('stats and sessions', async () => {

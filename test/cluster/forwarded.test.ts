@@ -31,14 +31,16 @@ it('a call at another node than the owner can be resumed before the tool has sai
   expect(rest.logs).toEqual(['quiet:1', 'quiet:2'])
 })
 
-it('a quick call takes two letters, and what the owner tells is enough for the edge: the log is not read', async () => {
+it('a quick call takes two messages, and what the owner tells is enough for the edge: the log is not read', async () => {
   const { store, edge } = await ownerAndEdge()
   const read = vi.spyOn(store.log, 'read')
-  const post = vi.spyOn(store.bus, 'post')
+  const send = vi.spyOn(store.bus, 'send')
   for (let i = 0; i < 10; i += 1) {
     const answer = await edge.call(edge.toolCall('echo', { text: `n${i}` }))
     expect(textOf(answer.result)).toBe(`n${i}`)
   }
   expect(read).toHaveBeenCalledTimes(0)
-  expect(post).toHaveBeenCalledTimes(20)
+  // Now and then a beat, or the word that the last answer has arrived.
+  expect(send.mock.calls.length).toBeGreaterThanOrEqual(20)
+  expect(send.mock.calls.length).toBeLessThanOrEqual(26)
 })

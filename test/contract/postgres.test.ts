@@ -48,6 +48,11 @@ storeContract({
   second: () => new PostgresEventStore({ url: url(), schema, logger: quiet }),
   cut: (what) => proxy.cut(what),
   snapshot,
+  parcels: {
+    count: async () =>
+      Number((await client.query(`SELECT count(*) AS n FROM ${schema}.mcp_parcels`)).rows[0].n),
+    age: async () => void (await client.query(`UPDATE ${schema}.mcp_parcels SET expires_at = now()`)),
+  },
   async corrupt(sessionId, position) {
     await client.query(
       `UPDATE ${schema}.mcp_events SET payload = E'\\x01?' || payload

@@ -12,17 +12,19 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 let files = 0
 const path = () => join(folder, `${files}.db`)
 
+/** What `task` does with the file, in one transaction. */
+function use<R>(task: (database: Database.Database) => R): R {
+  const database = new Database(path(), { timeout: 5000 })
+  database.pragma('foreign_keys = off')
+  try {
+    return database.transaction(() => task(database)).immediate()
+  } finally {
+    database.close()
+  }
+}
+
 /** Every table as it is now; the function brings the rows back, as after a power cut. */
 async function snapshot(): Promise<() => Promise<void>> {
-  const use = (task: (database: Database.Database) => void) => {
-    const database = new Database(path(), { timeout: 5000 })
-    database.pragma('foreign_keys = off')
-    try {
-      database.transaction(() => task(database)).immediate()
-    } finally {
-      database.close()
-    }
-  }
   const kept = new Map<string, Record<string, unknown>[]>()
   use((database) => {
     const tables = database
@@ -56,14 +58,19 @@ storeContract({
   },
   second: () => new SqliteEventStore(path()),
   snapshot,
+  parcels: {
+    count: async () =>
+      use((database) => database.prepare('SELECT count(*) FROM mcp_parcels').pluck().get() as number),
+    age: async () => use((database) => void database.exec('UPDATE mcp_wakeups SET created_at = 0')),
+  },
   async corrupt(sessionId, position) {
-    const database = new Database(path())
-    database
-      .prepare(
-        `UPDATE mcp_events SET payload = x'7bff'
-         WHERE position = ? AND log_id = (SELECT id FROM mcp_logs WHERE session_id = ?)`,
-      )
-      .run(position, sessionId)
-    database.close()
+    use((database) =>
+      database
+        .prepare(
+          `UPDATE mcp_events SET payload = x'7bff'
+           WHERE position = ? AND log_id = (SELECT id FROM mcp_logs WHERE session_id = ?)`,
+        )
+        .run(position, sessionId),
+    )
   },
 })

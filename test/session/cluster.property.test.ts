@@ -95,7 +95,8 @@ async function run(seed: number): Promise<void> {
     const ran = runs.get(name) ?? 0
     if (answer!.error) {
       expect(answer!.error.data?.reason, `${name}: ${answer!.error.message}`).toBe('interrupted')
-      expect(tool).toBe('unsafe')
+      // One that may be repeated is run again once, and not as often as it takes its process with it.
+      if (tool === 'safe') expect(ran).toBeGreaterThanOrEqual(2)
       expect(harmed, `${name} was interrupted, though every process went on`).toBe(true)
     } else {
       expect(answer!.result!.content[0]!.text).toBe(name)

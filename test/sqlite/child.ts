@@ -6,6 +6,12 @@ import { within } from '../support/wait.ts'
 
 const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url))
 
+export interface ChildOptions {
+  readonly task: string
+  readonly env?: Readonly<Record<string, string>>
+  readonly uid?: number
+}
+
 /** A process of its own that runs one task of `worker.ts` on one file. */
 export class Child {
   readonly lines: string[] = []
@@ -14,8 +20,12 @@ export class Child {
   #onLine: () => void = () => {}
   #errors = ''
 
-  constructor(task: string, path: string, ...rest: string[]) {
-    this.#process = spawn(process.execPath, ['--import', 'tsx', WORKER, task, path, ...rest])
+  constructor(how: string | ChildOptions, path: string, ...rest: string[]) {
+    const { task, env, uid } = typeof how === 'string' ? { task: how } : how
+    this.#process = spawn(process.execPath, ['--import', 'tsx', WORKER, task, path, ...rest], {
+      env: { ...process.env, ...env },
+      ...(uid === undefined ? {} : { uid }),
+    })
     this.#process.stderr!.on('data', (data) => {
       this.#errors += data
     })

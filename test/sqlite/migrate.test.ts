@@ -102,3 +102,40 @@ test('a database of a newer release, and one whose migration was edited, are ref
     await other.close()
   }
 })
+
+test('a log of the release before: what is open in it is open, and what has ended is not', async () => {
+  const { path, store } = fresh()
+  const old = loadMigrations('sqlite').filter(({ name }) => name < '0005')
+  await applyMigrations(store.migrations, { migrations: old })
+  await store.close()
+  const database = new Database(path)
+  const later = Date.now() + 60_000
+  const state = JSON.stringify({ initialize: '{}', initialized: true, protocolVersion: '2025-11-25' })
+  database.exec(`INSERT INTO mcp_logs VALUES (1, 's', 'epoch123', 0, 7, ${later}, ${later});
+    INSERT INTO mcp_sessions (id, state, owner, created_at, last_used_at, ttl, log_id, sweep_at)
+      VALUES ('s', '${state}', NULL, 1, 1, 60000, 1, ${later})`)
+  const insert = database.prepare(`INSERT INTO mcp_events VALUES (1, ?, ?, ?, ?, ${later})`)
+  for (const [i, [stream, kind, payload]] of [
+    ['twice', 'open', 'first'],
+    ['ended', 'open', 'x'],
+    ['once', 'open', 'only'],
+    ['ended', 'message', 'x'],
+    ['ended', 'final', 'x'],
+    ['twice', 'open', 'second'],
+    ['once', 'message', 'x'],
+    ['again', 'open', 'x'],
+    ['again', 'end', ''],
+    ['again', 'open', 'after its end'],
+  ].entries()) {
+    insert.run(stream, i + 1, kind, payload)
+  }
+  database.close()
+  const upgraded = new SqliteEventStore(path)
+  const claimed = await upgraded.sessions.claim('s', { owner: 'node', generation: 7 })
+  assert.deepEqual(claimed?.open, [
+    { streamId: 'twice', payload: 'second', runs: 2 },
+    { streamId: 'once', payload: 'only', runs: 1 },
+    { streamId: 'again', payload: 'after its end', runs: 1 },
+  ])
+  await upgraded.close()
+})

@@ -76,6 +76,20 @@ const tasks: Record<string, () => Promise<void>> = {
     await store.close()
   },
 
+  /** A node that sends whatever it hears back to the node that the message begins with. */
+  async echo() {
+    const store = new SqliteEventStore(path)
+    await store.bus.receive(name, (message) => {
+      if (message === undefined) return say('missed')
+      const to = Buffer.from(message.subarray(0, 16)).toString().trim()
+      void store.bus.send(to, message).catch(({ message }) => say(`failed ${message}`))
+    })
+    await store.nodes.register({ id: name, publicKey: 'key', profile: '' }, 3_600_000)
+    say('ready')
+    await told()
+    await store.close()
+  },
+
   /** Registers a node with a long lease, owns a session, and stays. */
   async node() {
     const store = new SqliteEventStore(path)

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, test } from 'vitest'
@@ -48,6 +49,15 @@ export function redisContract(name: string, url: string, how: RedisEventStoreOpt
       second: () => new RedisEventStore({ ...through(), keyPrefix }),
       ...(isCuttable && { cut: (what: 'now' | 'answer') => proxy!.cut(what) }),
       snapshot: () => snapshot(client, keyPrefix),
+      parcels: {
+        count: async () => (await keysOf(client, `${keyPrefix}n:*:parcel:*`)).length,
+        async age() {
+          for (const key of await keysOf(client, `${keyPrefix}n:*:parcel:*`)) {
+            assert.ok((await client.pttl(key)) > 0, 'it expires by itself')
+            await client.pexpire(key, 1)
+          }
+        },
+      },
       async corrupt(sessionId, position) {
         const log = `${keyPrefix}s:{${sessionId}}`
         const entries = await client.lrangeBuffer(log, 0, -1)
@@ -62,12 +72,14 @@ export function redisContract(name: string, url: string, how: RedisEventStoreOpt
   })
 }
 
+async function keysOf(client: Redis | Cluster, pattern: string): Promise<string[]> {
+  const nodes = client instanceof Cluster ? client.nodes('master') : [client]
+  return (await Promise.all(nodes.map((node) => node.keys(pattern)))).flat()
+}
+
 /** Every key of a prefix as it is now; the function brings them back, and nothing else. */
 async function snapshot(client: Redis | Cluster, keyPrefix: string): Promise<() => Promise<void>> {
-  const keys = async () => {
-    const nodes = client instanceof Cluster ? client.nodes('master') : [client]
-    return (await Promise.all(nodes.map((node) => node.keys(`${keyPrefix}*`)))).flat()
-  }
+  const keys = () => keysOf(client, `${keyPrefix}*`)
   const kept = await Promise.all(
     (await keys()).map(async (key) => ({
       key,

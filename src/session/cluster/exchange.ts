@@ -19,8 +19,8 @@ export type ExchangeItem =
   | { readonly type: 'answer'; readonly id: number; readonly answer: object; readonly size?: number }
   /** The answer is not to be had: too much is unanswered here. */
   | { readonly type: 'busy'; readonly id: number; readonly size?: number }
-  /** The answer has arrived, and may be forgotten. */
-  | { readonly type: 'done'; readonly id: number; readonly floor: number; readonly size?: number }
+  /** These answers have arrived, and may be forgotten. */
+  | { readonly type: 'done'; readonly ids: readonly number[]; readonly floor: number; readonly size?: number }
 
 export interface Said {
   readonly content: object
@@ -46,6 +46,8 @@ const AFTER = 5000
  * with a large body is not sent twice for want of a word.
  */
 const GOT = 100
+/** That answers have arrived is said with the next question, or by then: well before the answer is said again. */
+const DONE = 50
 /** Questions of one node that may be unanswered at a time. */
 const MAX_QUESTIONS = 20_000
 
@@ -77,6 +79,9 @@ interface Pair {
   floor: number
   /** Those at or above the floor that are settled as well. */
   readonly settled: Settled
+  /** Our questions whose answers have arrived, and the other node has not been told. */
+  readonly done: number[]
+  doneTimer: NodeJS.Timeout | undefined
   /** Questions that were not taken. Another copy of one must not be taken either: its asker may have heard so. */
   readonly refused: Set<number>
 }
@@ -141,7 +146,7 @@ export class Exchange {
       case 'after':
         return void this.#onAfter(from, pair, item.id)
       case 'done':
-        return void this.#onDone(pair, item.id, item.floor)
+        return void this.#onDone(pair, item.ids, item.floor)
       case 'got':
         return void this.#onGot(from, pair, item.id)
       case 'busy': {
@@ -164,6 +169,7 @@ export class Exchange {
       this.#bytes -= bytes
     }
     pair.asked.clear()
+    clearTimeout(pair.doneTimer)
     for (const { timer, resolve } of pair.asking.values()) {
       clearTimeout(timer)
       resolve('gone')
@@ -180,6 +186,7 @@ export class Exchange {
   #say(nodeId: string, pair: Pair, asking: Asking): void {
     const { id, question, received } = asking
     const { send } = this.#options
+    this.#sayDone(nodeId, pair)
     if (received) send(nodeId, { type: 'after', id })
     else send(nodeId, { type: 'ask', id, floor: floorOf(pair), question: question.content }, question.body)
     asking.timer = timer(() => this.#say(nodeId, pair, asking), asking.wait)
@@ -204,8 +211,16 @@ export class Exchange {
     const asking = pair.asking.get(id)
     clearTimeout(asking?.timer)
     pair.asking.delete(id)
-    this.#options.send(from, { type: 'done', id, floor: floorOf(pair) })
+    pair.done.push(id)
+    pair.doneTimer ??= timer(() => this.#sayDone(from, pair), DONE)
     return asking
+  }
+
+  #sayDone(nodeId: string, pair: Pair): void {
+    clearTimeout(pair.doneTimer)
+    pair.doneTimer = undefined
+    if (pair.done.length === 0) return
+    this.#options.send(nodeId, { type: 'done', ids: pair.done.splice(0), floor: floorOf(pair) })
   }
 
   // --- the one who answers
@@ -254,10 +269,12 @@ export class Exchange {
     else this.#options.send(from, { type: 'got', id })
   }
 
-  #onDone(pair: Pair, id: number, floor: number): void {
-    if (id >= pair.floor) pair.settled.add(id)
-    pair.refused.delete(id)
-    this.#forget(pair, id)
+  #onDone(pair: Pair, ids: readonly number[], floor: number): void {
+    for (const id of ids) {
+      if (id >= pair.floor) pair.settled.add(id)
+      pair.refused.delete(id)
+      this.#forget(pair, id)
+    }
     this.#raise(pair, floor)
   }
 
@@ -288,6 +305,8 @@ export class Exchange {
         floor: 1,
         settled: new Settled(),
         refused: new Set(),
+        done: [],
+        doneTimer: undefined,
       }
       this.#pairs.set(nodeId, pair)
     }

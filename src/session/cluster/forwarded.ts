@@ -1,11 +1,12 @@
 import type { AppRequest } from '../../app/app.ts'
+import type { Principals } from '../protocol/principal.ts'
 import type { News } from '../streams/remote-subscriber.ts'
 import { isLast } from '../streams/stream.ts'
 import type { Tail } from '../streams/tail.ts'
 
 export interface ForwardedOptions {
   readonly sessionId: string
-  readonly principal: string | null
+  readonly principal: Principals
   /** Who asked, for whatever has to be asked in the client's name later. */
   readonly caller: AppRequest
   /** The owner has nothing more to say of the stream, and it is not over. */
@@ -21,7 +22,7 @@ const MAX_EARLY = 64
  */
 export class Forwarded {
   readonly sessionId: string
-  readonly principal: string | null
+  readonly principal: Principals
   readonly caller: AppRequest
   readonly #onOrphaned: ForwardedOptions['onOrphaned']
   /** The owner that feeds it, and the number of the question that it goes by there. */

@@ -5,6 +5,7 @@ import type { SessionRequest } from '../live/handling.ts'
 import { callerOf } from '../live/local-app.ts'
 import type { OwnedSessions } from '../ownership/owned-sessions.ts'
 import type { Answer } from '../protocol/answer.ts'
+import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
 import { STANDALONE } from '../streams/stream.ts'
 import type { Tail } from '../streams/tail.ts'
@@ -70,8 +71,9 @@ export class Forwarder {
     const { reply, body } = await this.#ask(nodeId, forwarded, question, request.body)
     switch (reply.kind) {
       case 'gone':
+        return 'gone'
       case 'moved':
-        return reply.kind
+        return reply.again ? 'gone' : 'moved'
       case 'answer':
         return { status: reply.status, headers: reply.headers, body: body ?? '' }
       case 'stream': {
@@ -296,7 +298,7 @@ export class Forwarder {
     for (const forwarded of owner.forwarded.values()) forwarded.look()
   }
 
-  #newForwarded(sessionId: string, principal: string | null, request: SessionRequest['request']): Forwarded {
+  #newForwarded(sessionId: string, principal: Principals, request: SessionRequest['request']): Forwarded {
     return new Forwarded({
       sessionId,
       principal,

@@ -2,7 +2,7 @@ import { readBody } from '../../app/app.ts'
 import { errorText, isPersistError } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { MESSAGE_LIMIT } from '../../store/port.ts'
-import type { OwnerAnswer, SessionRequest } from '../live/handling.ts'
+import type { Elsewhere, OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { OwnedSessions } from '../ownership/owned-sessions.ts'
 import { type Answer, refuse, unavailable } from '../protocol/answer.ts'
 import type { Said } from './exchange.ts'
@@ -14,7 +14,7 @@ export interface OwnerEndpointOptions {
   readonly followers: Followers
   readonly settings: Settings
   /** Answers a request for a session that this node owns, or may take. */
-  readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | 'moved'>
+  readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | Elsewhere>
 }
 
 /** Bytes of an answer that travels in one message. */
@@ -51,7 +51,7 @@ export class OwnerEndpoint {
     const request = fromWire(asked.request, body)
     const remote = followers.remote(from, id)
     const answer = await serve({ sessionId, principal, streamId, again, request, remote }, take)
-    if (answer === 'moved') return say({ kind: 'moved' })
+    if (answer === 'moved' || answer === 'left') return say({ kind: 'moved', again: answer === 'left' })
     const { status, headers } = answer
     if ('stream' in answer) return say({ kind: 'stream', status, headers, stream: answer.stream })
     if ('response' in answer) {
@@ -71,7 +71,7 @@ export class OwnerEndpoint {
       return say({ kind: 'following', finite })
     }
     if ('missing' in found) return say({ kind: 'missing' })
-    if ('moved' in found) return say({ kind: 'moved' })
+    if ('moved' in found || 'free' in found) return say({ kind: 'moved', again: false })
     return say({ kind: 'cut', retry: settings.retryInterval })
   }
 }

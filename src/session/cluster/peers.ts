@@ -2,7 +2,7 @@ import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { nodeChannel, type Subscription } from '../../store/port.ts'
 import type { Terminated } from '../../store/shared/announced-sessions.ts'
-import type { OwnerAnswer, SessionRequest } from '../live/handling.ts'
+import type { Elsewhere, OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { Identity } from '../ownership/membership.ts'
 import type { Directory, OwnedSessions } from '../ownership/owned-sessions.ts'
 import type { NewTail } from '../streams/new-tail.ts'
@@ -19,7 +19,7 @@ export interface PeersOptions {
   readonly owned: OwnedSessions
   readonly newTail: NewTail
   /** Answers a request for a session that this node owns, or may take. */
-  readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | 'moved'>
+  readonly serve: (request: SessionRequest, take: boolean) => Promise<OwnerAnswer | Elsewhere>
 }
 
 type PeerItem =
@@ -44,6 +44,7 @@ export class Peers {
   #announcements: Subscription | undefined
   #timer: NodeJS.Timeout | undefined
   #closed = false
+  #identity: Identity | undefined
 
   constructor(options: PeersOptions) {
     const { directory, settings, owned, newTail, serve } = options
@@ -75,12 +76,30 @@ export class Peers {
   async open(identity: Identity): Promise<void> {
     await this.#hangUp()
     await this.#link.open(identity)
+    this.#identity = identity
     this.#announcements = await this.#options.directory.bus.subscribe(nodeChannel(identity.id), (text) =>
       this.#onAnnouncement(text),
     )
     if (this.#timer || this.#closed) return
     this.#timer = setInterval(() => this.#beat(), Math.min(this.#options.settings.lease / 3, BEAT))
     this.#timer.unref()
+  }
+
+  /** Some other node; undefined: there is none. */
+  async another(): Promise<string | undefined> {
+    const { directory, settings } = this.#options
+    try {
+      const others = (await directory.nodes.list()).filter(
+        ({ id }) => id !== this.#identity?.id && !this.#gone.has(id),
+      )
+      return others[Math.floor(Math.random() * others.length)]?.id
+    } catch (error) {
+      settings.logger.warn(
+        { operation: 'list', error: errorText(error) },
+        'it cannot be seen which other nodes there are',
+      )
+      return undefined
+    }
   }
 
   /** Ends what is served here, and says goodbye. */

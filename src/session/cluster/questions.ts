@@ -1,5 +1,7 @@
 import type { AppRequest, HeaderPairs, Remote } from '../../app/app.ts'
+import { portableAuthInfo } from '../../app/auth-info.ts'
 import { parseJson } from '../protocol/json-rpc.ts'
+import type { Principals } from '../protocol/principal.ts'
 import type { StreamRef } from '../streams/stream.ts'
 import type { Said } from './exchange.ts'
 
@@ -10,7 +12,7 @@ export type Question = RequestQuestion | FollowQuestion
 export interface RequestQuestion {
   readonly kind: 'request'
   readonly sessionId: string
-  readonly principal: string | null
+  readonly principal: Principals
   /** Where the answer goes in the log, picked by the node that asks. */
   readonly streamId: string
   /** The request may have reached an owner that is gone now: look into the log first. */
@@ -26,13 +28,13 @@ export interface FollowQuestion {
   readonly sessionId: string
   readonly streamId: string
   /** Who follows: the owner may have the session in the store without having it in memory. */
-  readonly principal: string | null
+  readonly principal: Principals
   readonly request: WireRequest
 }
 
 export type Reply =
-  /** Not the owner (any more): ask the store who is. */
-  | { readonly kind: 'moved' }
+  /** Not the owner (any more): ask the store who is. `again`: the app may have been told of the request. */
+  | { readonly kind: 'moved'; readonly again: boolean }
   | { readonly kind: 'answer'; readonly status: number; readonly headers: HeaderPairs }
   | {
       readonly kind: 'stream'
@@ -59,8 +61,9 @@ export function toWire({ method, url, headers, remote, authInfo }: AppRequest): 
   return { method, url, headers, ...(remote && { remote }), ...(authInfo !== undefined && { authInfo }) }
 }
 
-export function fromWire(wire: WireRequest, body?: Uint8Array): AppRequest {
-  return body ? { ...wire, body, parsed: parseJson(body) } : wire
+export function fromWire({ authInfo, ...wire }: WireRequest, body?: Uint8Array): AppRequest {
+  const request = authInfo === undefined ? wire : { ...wire, authInfo: portableAuthInfo(authInfo) }
+  return body ? { ...request, body, parsed: parseJson(body) } : request
 }
 
 export function say(content: Question | Reply, body?: Uint8Array): Said {

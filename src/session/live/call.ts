@@ -1,5 +1,5 @@
 import { type AppResponse, isEventStream } from '../../app/app.ts'
-import { delay } from '../../clock.ts'
+import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import { Stop, type StopSignal } from '../../stop.ts'
@@ -8,7 +8,7 @@ import {
   idKey,
   isResponse,
   type Message,
-  parseMessage,
+  parseMessages,
   type Request,
 } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
@@ -19,6 +19,8 @@ import type { RequestIds } from './request-ids.ts'
 export interface CallOptions {
   readonly streamId: string
   readonly requests: readonly Request[]
+  /** Does a client wait for the head of the answer? */
+  readonly isAwaited: () => boolean
   readonly local: LocalApp
   readonly log: SessionLog
   readonly ids: RequestIds
@@ -31,6 +33,9 @@ export interface CallOptions {
   readonly logger: Logger
 }
 
+// Milliseconds that the app gets to end a stream on which everything is said.
+const LINGER = 1000
+
 /** One POST with requests in it, from the app's first byte to the last answer, all of it through the log. */
 export class Call {
   readonly streamId: string
@@ -38,7 +43,12 @@ export class Call {
   readonly #open: Map<string, Request>
   readonly #stop = new Stop()
   #ended = false
+  #abandoned = false
+  #begun = false
   #resumed = false
+  #linger: NodeJS.Timeout | undefined
+  /** Monotonic ms: when somebody was last seen who waits for the answer. */
+  lastFollowed = monotonicNow()
 
   constructor(options: CallOptions) {
     this.#options = options
@@ -50,6 +60,21 @@ export class Call {
     return this.#stop
   }
 
+  /** Its answer is there, or nobody wants it any more. */
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  /** A client waits for the app to begin to answer. */
+  get isAwaited(): boolean {
+    return !this.#begun && this.#options.isAwaited()
+  }
+
+  /** It was stopped in this process and is open in the log, for whoever owns the session next. */
+  get abandoned(): boolean {
+    return this.#abandoned
+  }
+
   has(requestId: string | number): boolean {
     return this.#open.has(idKey(requestId))
   }
@@ -57,6 +82,7 @@ export class Call {
   /** Reads the app's stream to its end, and again where the app means its client to resume. Never rejects. */
   async run(response: AppResponse): Promise<void> {
     const { local, logger, pace, onCut } = this.#options
+    this.#begun = true
     const options = { pace, signal: this.#stop, onMessage: (data: string) => this.#onMessage(data) }
     try {
       for (let attempt = 0; ; attempt += 1) {
@@ -77,7 +103,9 @@ export class Call {
     } catch (error) {
       if (this.#stop.stopped) return
       logger.error({ sessionId: local.publicId, error: errorText(error) }, 'the stream of a call broke off')
-      await this.fail(`The server broke off: ${errorText(error)}`)
+      await this.fail('The server broke off.')
+    } finally {
+      clearTimeout(this.#linger)
     }
   }
 
@@ -85,6 +113,12 @@ export class Call {
   async cancel(requestId: string | number): Promise<void> {
     if (!this.#open.delete(idKey(requestId)) || this.#open.size > 0) return
     await this.#end('end')
+  }
+
+  /** Nobody has followed it for so long that nobody will: whoever comes back after all is told. */
+  async giveUp(): Promise<void> {
+    await this.fail('Nobody waited for the answer any more: the call was given up.')
+    this.#stop.stop()
   }
 
   /** Answers what is still open with an error. */
@@ -102,6 +136,7 @@ export class Call {
   /** Stops reading; the log keeps the stream open, for whoever owns the session next. */
   abandon(): void {
     this.#ended = true
+    this.#abandoned = true
     this.#stop.stop()
     this.#options.onEnd()
   }
@@ -109,18 +144,19 @@ export class Call {
   async #onMessage(data: string): Promise<void> {
     if (this.#ended) return
     const { ids, log, onAnswered } = this.#options
-    const message = parseMessage(data)
-    if (message && isResponse(message)) {
+    const messages = parseMessages(data)
+    let answers = 0
+    for (const message of messages.filter(isResponse)) {
       const request = this.#open.get(idKey(message.id))
       // An answer to what was cancelled, or to nothing: nobody waits for it.
-      if (!request) return
+      if (!request) continue
+      answers += 1
       await onAnswered(request, message)
       this.#open.delete(idKey(message.id))
-      if (this.#open.size === 0) return void this.#end('final', data)
-      return void log.append(this.streamId, 'message', data)
     }
-    const marked = message && ids.outbound(message)
-    void log.append(this.streamId, 'message', marked === message ? data : JSON.stringify(marked))
+    if (answers > 0 && this.#open.size === 0) return void this.#end('final', data)
+    if (answers === 0 && messages.length > 0 && messages.every(isResponse)) return
+    void log.append(this.streamId, 'message', ids.mark(data, messages))
   }
 
   async #end(kind: 'final' | 'end', payload = ''): Promise<void> {
@@ -128,8 +164,13 @@ export class Call {
     this.#ended = true
     const { log, onEnd } = this.#options
     const stored = log.append(this.streamId, kind, payload)
-    // The v1 SDK never ends the replay of a stream that has its answer, nor the stream of a cancelled request.
+    // The v1 SDK never ends the replay of a stream that has its answer, nor the stream of a cancelled request; and other
+    // apps may leave any stream open.
     if (kind === 'end' || this.#resumed) this.#stop.stop()
+    else {
+      this.#linger = setTimeout(() => this.#stop.stop(), LINGER)
+      this.#linger.unref()
+    }
     await stored
     onEnd()
   }

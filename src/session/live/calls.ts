@@ -1,15 +1,18 @@
 import { type AppRequest, type HeaderPairs, isEventStream } from '../../app/app.ts'
+import { monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog } from '../../store/port.ts'
-import { relayWhole, streamHeaders } from '../protocol/answer.ts'
-import { type Message, parseMessage, type Request } from '../protocol/json-rpc.ts'
+import { type Answer, refuse, relayWhole, streamHeaders } from '../protocol/answer.ts'
+import { interrupted } from '../protocol/interrupted.ts'
+import { idKey, isResponse, type Message, parseMessages, type Request } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
 import type { StreamRef } from '../streams/stream.ts'
 import { Call } from './call.ts'
 import type { Handling, OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import type { RequestIds } from './request-ids.ts'
+import { SessionLeft } from './session-left.ts'
 
 export interface CallsOptions {
   readonly sessionId: string
@@ -45,24 +48,32 @@ export class Calls {
     return this.#running.has(streamId)
   }
 
-  /** Rejects with `LocalSessionLost`, or with what the app threw. */
+  /** Rejects with `LocalSessionLost`, `NotTheirs`, `SessionLeft`, or with what the app threw. */
   async make(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
-    const { sessionId, local, log, primes, attach, onUse, onAnswered } = this.#options
-    const { streamId, remote } = how
-    if (how.again && (await this.#isKnown(streamId))) return this.#resume(request, how)
-    const call = this.#begin(streamId, requests)
+    const { sessionId, local, log, primes, attach, onUse } = this.#options
+    const { streamId, remote, principal } = how
+    if (how.again && (this.has(streamId) || (await this.#isKnown(streamId))))
+      return this.#resume(request, how)
+    const refused = this.#refuse(requests)
+    if (refused) return refused
+    const call = this.#begin(streamId, requests, how)
     try {
       // Another node waits for this call. Should this one die, that one looks for the record and knows that the app may
       // have been called; here at home the client's connection dies with the process, and the record can wait.
       log.begin(streamId)
-      if (remote) await log.append(streamId, 'open', openPayload(request), false)
-      const response = await local.fetch(request, call.signal)
+      if (remote) {
+        await log.append(streamId, 'open', openPayload(request), false)
+        // It was refused: somebody else owns the session. The app has not heard of the call, and must not now.
+        if (call.abandoned) throw new SessionLeft(false)
+      }
+      const response = await local.fetch(request, { principal, signal: call.signal })
       if (response.status < 300) onUse()
       if (!isEventStream(response)) {
-        const answer = await relayWhole(response, sessionId)
-        const message = answer.status === 200 ? parseMessage(answer.body.toString()) : undefined
-        if (message) for (const each of requests) await onAnswered(each, message)
-        await this.#withoutStream(how)
+        const forget = call.signal.onStop(() => response.cancel())
+        const answer = await relayWhole(response, sessionId).finally(forget)
+        const text = answer.status === 200 ? answer.body.toString() : ''
+        if (text !== '') await this.#answered(requests, text)
+        await this.#withoutStream(call, how, text)
         return answer
       }
       const opened = remote && log.opened(streamId)
@@ -73,26 +84,79 @@ export class Calls {
       void call.run(response)
       return answer
     } catch (error) {
-      await this.#withoutStream(how)
+      if (error instanceof SessionLeft) throw error
+      // What is open in the log stays open, for the session's next owner. Of a call of this node's own client nothing is
+      // there yet, and nobody else can tell what became of it.
+      if (call.abandoned && remote) throw new SessionLeft(true)
+      if (call.abandoned) return whole(requests.map(interrupted))
+      // Cancelled before the app had begun to answer: nothing is left to be said.
+      if (call.ended) return { status: 202, headers: [], body: '' }
+      await this.#withoutStream(call, how)
       throw error
     }
   }
 
+  /** Gives up what nobody has followed for `ttl` ms. */
+  endForgotten(ttl: number): void {
+    const now = monotonicNow()
+    for (const call of this.#running.values()) {
+      if (this.#isFollowed(call)) call.lastFollowed = now
+      else if (now - call.lastFollowed >= ttl) {
+        const facts = { sessionId: this.#options.sessionId, streamId: call.streamId }
+        this.#options.settings.logger.warn(facts, 'a call was given up: nobody has followed it for a ttl')
+        void call.giveUp()
+      }
+    }
+  }
+
+  /** Does somebody wait for one of them? */
+  get followed(): boolean {
+    return [...this.#running.values()].some((call) => this.#isFollowed(call))
+  }
+
+  #isFollowed(call: Call): boolean {
+    return this.#options.log.listeners(call.streamId).length > 0 || call.isAwaited
+  }
+
+  /**
+   * Two requests with one id: the SDK answers one of their streams with both, and leaves the other open for ever. And a
+   * session has so many calls at once, and not more.
+   */
+  #refuse(requests: readonly Request[]): Answer | undefined {
+    const { settings, sessionId } = this.#options
+    const ids = new Set(requests.map(({ id }) => idKey(id)))
+    const twice =
+      ids.size < requests.length ||
+      requests.some(({ id }) => [...this.#running.values()].some((call) => call.has(id)))
+    if (twice) return refuse(400, 'Invalid Request: a request with this id is running', { code: -32600 })
+    if (this.#running.size < settings.maxCalls) return undefined
+    const facts = { sessionId, maxCalls: settings.maxCalls }
+    settings.logger.warn(facts, 'a call was refused: the session has as many calls as it may have')
+    return refuse(429, 'Too many requests of this session are running', { retryAfter: 1 })
+  }
+
   /** Runs a request again that its last owner did not finish; its answer goes into the stream it was opened with. */
   async rerun(request: AppRequest, requests: readonly Request[], streamId: string): Promise<void> {
-    const { sessionId, local, log } = this.#options
+    const { sessionId, local, log, settings } = this.#options
     const call = this.#begin(streamId, requests)
     try {
-      const response = await local.fetch(request)
+      // Counted before the app hears of it: should it take this process with it as well, it is not run a third time.
+      await log.append(streamId, 'open', openPayload(request), false)
+      if (call.abandoned) return
+      const response = await local.fetch(request, { signal: call.signal })
       if (isEventStream(response)) return void call.run(response)
       const answer = await relayWhole(response, sessionId)
       const text = answer.body.toString()
-      if (!parseMessage(text))
+      if (parseMessages(text).length === 0)
         return void (await call.fail(`The server answered with status ${answer.status}.`))
+      await this.#answered(requests, text)
       await log.append(streamId, 'final', text)
       this.#running.delete(streamId)
     } catch (error) {
-      await call.fail(`The server could not run it again: ${errorText(error)}`)
+      if (call.abandoned) return
+      const facts = { sessionId, streamId, error: errorText(error) }
+      settings.logger.error(facts, 'a call could not be run again')
+      await call.fail('The server could not run it again.')
     }
   }
 
@@ -105,11 +169,23 @@ export class Calls {
     for (const call of this.#running.values()) call.abandon()
   }
 
-  /** The app has answered without a stream: nothing is left open. */
-  async #withoutStream({ streamId, remote }: Handling): Promise<void> {
+  async #answered(requests: readonly Request[], text: string): Promise<void> {
+    for (const message of parseMessages(text).filter(isResponse)) {
+      const request = requests.find(({ id }) => id === message.id)
+      if (request) await this.#options.onAnswered(request, message)
+    }
+  }
+
+  /**
+   * The app has answered without a stream: nothing is left open. At another node than the client's the answer is stored
+   * too, in case that node asks again because it took this one for gone.
+   */
+  async #withoutStream(call: Call, { streamId, remote }: Handling, text = ''): Promise<void> {
     const { log } = this.#options
     this.#running.delete(streamId)
-    if (remote) await log.append(streamId, 'end', '', false)
+    const isMessage = parseMessages(text).some(isResponse)
+    if (remote && !call.ended)
+      await log.append(streamId, isMessage ? 'final' : 'end', isMessage ? text : '', false)
     else log.forget(streamId)
   }
 
@@ -122,18 +198,20 @@ export class Calls {
   /** The call was made at an owner that is gone, and has been dealt with: only its stream is left to be read. */
   async #resume(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, primes, attach } = this.#options
-    const allowed = await local.authorise(request)
+    const allowed = await local.authorise(request, how.principal)
     if (allowed.status !== 200) return allowed
     const { streamId } = how
     const stream = { streamId, after: 0, finite: !this.has(streamId), priming: primes(request) }
     return attach(stream, streamHeaders(allowed.headers, sessionId), how)
   }
 
-  #begin(streamId: string, requests: readonly Request[]): Call {
+  #begin(streamId: string, requests: readonly Request[], how?: Handling): Call {
     const { local, settings, log, ids, pace, onAnswered, onEnd } = this.#options
     const call = new Call({
       streamId,
       requests,
+      // At another node nobody can see its client go before there is a stream.
+      isAwaited: () => how !== undefined && (how.remote !== undefined || how.gone?.stopped === false),
       local,
       log,
       ids,
@@ -149,6 +227,12 @@ export class Calls {
     this.#running.set(streamId, call)
     return call
   }
+}
+
+/** Answers that are no stream. */
+function whole(answers: readonly string[]): Answer {
+  const body = answers.length === 1 ? answers[0]! : `[${answers.join(',')}]`
+  return { status: 200, headers: [['content-type', 'application/json']], body }
 }
 
 /** What a later owner needs to run the request again, or to answer it with an error. */

@@ -10,7 +10,7 @@ import {
   isNotification,
   isRequest,
   type Message,
-  parseMessage,
+  parseMessages,
   type Request,
   toMessages,
 } from '../protocol/json-rpc.ts'
@@ -22,7 +22,7 @@ import { Calls } from './calls.ts'
 import type { Handling, OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import { RequestIds } from './request-ids.ts'
-import { changesState, stateAfter } from './session-state.ts'
+import { changesState, isFull, stateAfter } from './session-state.ts'
 import { openTap } from './standalone-stream.ts'
 import { Subscribers } from './subscribers.ts'
 
@@ -31,7 +31,6 @@ const MAX_PENDING = 256
 
 export interface LiveSessionOptions {
   readonly id: string
-  readonly principal: string | null
   readonly generation: number
   readonly state: SessionState
   /** The last standalone position delivered to the client. */
@@ -40,8 +39,8 @@ export interface LiveSessionOptions {
   readonly local: LocalApp
   readonly log: EventLog
   readonly settings: Settings
-  /** Stores a new state; false: this node does not own the session any more. */
-  readonly saveState: (state: SessionState) => Promise<boolean>
+  /** Stores a new state, and whose the session is; false: this node does not own the session any more. */
+  readonly saveState: (state: SessionState, principal: string | null) => Promise<boolean>
   /** A client's stream in this process. */
   readonly newTail: NewTail
   /** The last standalone position delivered to the client anywhere, as far as the store knows. */
@@ -65,14 +64,16 @@ export class LiveSession {
   readonly audience: Subscribers
   /** Monotonic ms. */
   lastUsed = monotonicNow()
-  #requests = 0
+  /** Requests that have no answer yet; at this node, by whether their clients have gone. */
+  readonly #requests = new Set<Handling>()
   #unsaved = false
 
   constructor(options: LiveSessionOptions) {
     this.#options = options
     this.#state = options.state
     this.#ids = new RequestIds(options.generation)
-    const { id: sessionId, log, settings, generation, onLost } = options
+    const { id: sessionId, log, settings, generation, onLost, local } = options
+    local.binding.onChange = () => this.#save(this.#state)
     const { ttl, eventLimit: limit, onStoreError, logger, sticky } = settings
     this.#log = new SessionLog({
       log,
@@ -120,10 +121,6 @@ export class LiveSession {
     return this.#options.id
   }
 
-  get principal(): string | null {
-    return this.#options.principal
-  }
-
   get generation(): number {
     return this.#options.generation
   }
@@ -145,28 +142,34 @@ export class LiveSession {
   }
 
   get busy(): boolean {
-    return this.#requests > 0 || this.#calls.size > 0
+    return this.#requests.size > 0 || this.#calls.size > 0
+  }
+
+  /** Is somebody there who listens, or waits for an answer? A call that nobody follows is no use of the session. */
+  get inUse(): boolean {
+    if (this.listening || this.#calls.followed) return true
+    return [...this.#requests].some(({ gone }) => !gone?.stopped)
   }
 
   get calls(): number {
     return this.#calls.size
   }
 
-  /** Resolves when the app's standalone stream is open (or the app has none). */
+  /** Gives up calls that nobody has followed for a ttl. */
+  endForgottenCalls(): void {
+    this.#calls.endForgotten(this.#options.settings.ttl)
+  }
+
+  /** Resolves when the app's standalone stream is open (or the app has none), or was given a moment to. */
   openTap(): Promise<void> {
     const { local, app, settings } = this.#options
     return openTap({
       app,
-      request: (lastEventId) => local.standaloneRequest(lastEventId),
+      sessionId: this.id,
+      request: (lastEventId, signal) => local.standaloneRequest(lastEventId, signal),
+      caller: () => local.caller,
       onMessage: (data) => {
-        const message = parseMessage(data)
-        const marked = message && this.#ids.outbound(message)
-        void this.#log.append(
-          STANDALONE,
-          'message',
-          marked === message ? data : JSON.stringify(marked),
-          false,
-        )
+        void this.#log.append(STANDALONE, 'message', this.#ids.mark(data, parseMessages(data)), false)
       },
       pace: () => this.#pace(),
       onCut: () => void this.#log.cut(STANDALONE, settings.retryInterval),
@@ -175,23 +178,35 @@ export class LiveSession {
     })
   }
 
-  /** Rejects with `LocalSessionLost`, or with what the app threw. */
+  /** Rejects with `LocalSessionLost`, `NotTheirs`, `AppSilent`, or with what the app threw. */
   async handle(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
-    this.#requests += 1
+    this.#requests.add(how)
     this.lastUsed = monotonicNow()
     try {
+      if (request.method !== 'GET' && this.local.binding.mustAsk(request)) {
+        const allowed = await this.local.authorise(request, how.principal)
+        if (allowed.status !== 200) return allowed
+      }
       switch (request.method) {
         case 'GET':
           return await this.#get(request, how)
         case 'DELETE':
-          return await this.#delete(request)
+          return await this.#delete(request, how)
         default:
           return await this.#post(request, how)
       }
     } finally {
-      this.#requests -= 1
+      this.#requests.delete(how)
       this.#quiet()
     }
+  }
+
+  /** Stores whose the session is, where that was found out before it came to life. */
+  async saveBinding(): Promise<void> {
+    const { principalSource, credential } = this.local.binding.state
+    const known = this.#state
+    if (principalSource !== known.principalSource || credential?.digest !== known.credential?.digest)
+      await this.#save(known)
   }
 
   /** Runs a request again that its last owner did not finish. */
@@ -224,18 +239,19 @@ export class LiveSession {
   async #post(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
     const sent = toMessages(request.parsed)
     // Not JSON-RPC: the app knows what to say to that.
-    if (!sent) return relayWhole(await this.#options.local.fetch(request), this.id)
+    if (!sent) return relayWhole(await this.local.fetch(request, how), this.id)
     const messages = sent
       .map((message) => this.#ids.inbound(message))
       .filter((message) => message !== undefined)
-    if (messages.length === 0) return this.#acceptStale(request)
+    if (messages.length === 0) return this.#acceptStale(request, how)
 
     const changed = messages.length < sent.length || messages.some((message, i) => message !== sent[i])
     const inner = changed ? withMessages(request, messages, Array.isArray(request.parsed)) : request
     const requests = messages.filter(isRequest)
-    if (requests.length > 0) return this.#calls.make(inner, requests, how)
+    if (requests.length > 0)
+      return this.#refuseSubscribing(requests) ?? this.#calls.make(inner, requests, how)
 
-    const response = await this.#options.local.fetch(inner)
+    const response = await this.local.fetch(inner, how)
     if (response.status < 300) {
       this.#used()
       await this.#notified(messages)
@@ -244,14 +260,22 @@ export class LiveSession {
   }
 
   /** An answer to an instance that is gone: accepted like any other, and dropped. */
-  async #acceptStale(request: AppRequest): Promise<Answer> {
-    const refused = await this.#options.local.authorise(request)
-    if (refused.status !== 200) return refused
+  async #acceptStale(request: AppRequest, { principal }: Handling): Promise<Answer> {
+    const allowed = await this.local.authorise(request, principal)
+    if (allowed.status !== 200) return allowed
     return {
       status: 202,
-      headers: refused.headers.filter(noContent),
+      headers: allowed.headers.filter(noContent),
       body: '',
     }
+  }
+
+  #refuseSubscribing(requests: readonly Request[]): Answer | undefined {
+    const { settings } = this.#options
+    const asked = requests.reduce(stateAfter, this.#state)
+    if (asked === this.#state || !isFull(asked, this.#state, settings.maxSubscriptions)) return undefined
+    settings.logger.warn({ sessionId: this.id }, 'a session has as many subscriptions as it may have')
+    return refuse(429, 'Too many subscriptions of this session')
   }
 
   async #notified(messages: readonly Message[]): Promise<void> {
@@ -267,7 +291,7 @@ export class LiveSession {
   }
 
   async #get(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
-    const allowed = await this.#options.local.authorise(request)
+    const allowed = await this.local.authorise(request, how.principal)
     if (allowed.status !== 200) return allowed
     if (!request.headers['accept']?.includes('text/event-stream')) {
       return withCors(refuse(406, 'Not Acceptable: Client must accept text/event-stream'), allowed.headers)
@@ -308,11 +332,11 @@ export class LiveSession {
     const page = await this.#options.log.read({ sessionId: this.id, streamId, after: position - 1, limit: 1 })
     const last = page.events[0]
     if (page.epoch !== epoch || last?.position !== position || last.kind !== 'final') return false
-    return parseMessage(last.payload)?.error !== undefined
+    return parseMessages(last.payload).some(({ error }) => error !== undefined)
   }
 
-  async #delete(request: AppRequest): Promise<Answer> {
-    const response = await this.#options.local.fetch(request)
+  async #delete(request: AppRequest, how: Handling): Promise<Answer> {
+    const response = await this.local.fetch(request, how)
     const answer = await relayWhole(response, this.id)
     if (answer.status < 300) await this.#options.onTerminated()
     return answer
@@ -323,12 +347,13 @@ export class LiveSession {
       await this.#save(stateAfter(this.#state, request))
   }
 
-  async #save(state: SessionState): Promise<void> {
-    this.#state = state
-    const { saveState, onLost, settings } = this.#options
+  async #save(changed: SessionState): Promise<void> {
+    const { saveState, onLost, settings, local } = this.#options
+    const { principalSource: _source, credential: _credential, ...state } = changed
+    this.#state = { ...state, ...local.binding.state }
     try {
       this.#unsaved = false
-      if (!(await saveState(state))) onLost()
+      if (!(await saveState(this.#state, local.binding.principal))) onLost()
     } catch (error) {
       // The session goes on with it; it is stored at the next use.
       this.#unsaved = true

@@ -1,8 +1,13 @@
+import { randomBytes } from 'node:crypto'
 import { type App, type AppRequest, type AppResponse, isEventStream, readBody } from '../../app/app.ts'
+import type { Settings } from '../../options.ts'
 import { readEvents } from '../../sse.ts'
 import type { StopSignal } from '../../stop.ts'
-import { type Answer, relayWhole } from '../protocol/answer.ts'
-import { isResponse, type Message, parseMessage } from '../protocol/json-rpc.ts'
+import { type Answer, refuse, relayWhole } from '../protocol/answer.ts'
+import { isResponse, type Message, parseMessages } from '../protocol/json-rpc.ts'
+import { type Principals, viewOf } from '../protocol/principal.ts'
+import { askApp, stoppable } from './ask-app.ts'
+import { type Binding, NotTheirs } from './binding.ts'
 
 /** Headers that speak of the client's connection or of our own streams, and mean nothing to the app. */
 const NOT_FOR_THE_APP = new Set([
@@ -14,99 +19,190 @@ const NOT_FOR_THE_APP = new Set([
   'expect',
 ])
 
+/** Headers that speak of what the client has sent, and would be wrong about what we say with its other headers. */
+const OF_ONE_MESSAGE =
+  /^(?:content-(?:encoding|md5|digest|language|location|range)|(?:repr-|want-)?digest|if-.*|range|x-http-method.*)$/
+
 /** Thrown when the app does not know its own session any more (swept, restarted): it must be rehydrated. */
 export class LocalSessionLost extends Error {}
 
-/** Everything that is said to the app for one session: under the id the app knows, in the name of some caller. */
-export class LocalApp {
-  readonly #app: App
+export interface LocalAppOptions {
+  readonly app: App
+  readonly settings: Settings
   /** The id of the app's own session; the client may know another. */
   readonly sessionId: string
   /** The id the client knows. */
   readonly publicId: string
+  readonly caller: AppRequest
+  readonly binding: Binding
+}
+
+/** In whose name something is asked, and until when. */
+export interface Asking {
+  /** Undefined: in the name of the caller whom the app accepted last. */
+  readonly principal?: Principals | undefined
+  readonly signal?: StopSignal | undefined
+}
+
+/** Everything that is said to the app for one session: under the id the app knows, in the name of some caller. */
+export class LocalApp {
+  readonly #options: LocalAppOptions
   /** The last request that the app accepted: for what is said to the app when nobody is calling. */
   #caller: AppRequest
-  #pings = 0
+  /** Our own ids: a client has ids too, in the same space. */
+  readonly #prefix = `mcp-persist-${randomBytes(6).toString('base64url')}-`
+  #asked = 0
 
-  constructor(app: App, sessionId: string, publicId: string, caller: AppRequest) {
-    this.#app = app
-    this.sessionId = sessionId
-    this.publicId = publicId
-    this.#caller = callerOf(caller)
+  constructor(options: LocalAppOptions) {
+    this.#options = options
+    this.#caller = callerOf(options.caller)
   }
 
   get app(): App {
-    return this.#app
+    return this.#options.app
+  }
+
+  get sessionId(): string {
+    return this.#options.sessionId
+  }
+
+  get publicId(): string {
+    return this.#options.publicId
+  }
+
+  get binding(): Binding {
+    return this.#options.binding
   }
 
   get caller(): AppRequest {
     return this.#caller
   }
 
+  /** Milliseconds that we wait for the app when we ask it something of our own. */
+  get patience(): number {
+    return patienceOf(this.#options.settings)
+  }
+
   /**
    * Passes a request on; the client may go away, and the call goes on until `signal` says stop.
-   * Rejects with `LocalSessionLost` when the app does not know its session any more.
+   * Rejects with `LocalSessionLost` when the app does not know its session any more, and with `NotTheirs`.
    */
-  async fetch(request: AppRequest, signal?: StopSignal): Promise<AppResponse> {
-    const sent = this.#app.fetch({ ...request, headers: this.#headers(request), signal: undefined })
+  async fetch(request: AppRequest, { principal, signal }: Asking = {}): Promise<AppResponse> {
+    const sent = this.app.fetch({ ...request, headers: this.#headers(request), signal: undefined })
     const response = await stoppable(sent, signal)
-    if (response.status === 404 || (response.status === 400 && (await this.#isLost()))) {
-      response.cancel()
-      throw new LocalSessionLost()
-    }
-    if (response.status < 300) this.#caller = callerOf(request)
+    await this.#judge(response, request, principal)
     return response
   }
 
-  /** The app's word on whether it would serve this caller: status 200, or the refusal to relay. */
-  async authorise(caller: AppRequest): Promise<Answer> {
-    const response = await this.#ping(caller)
-    if (response.status === 404 || (response.status === 400 && (await this.#isLost()))) {
-      response.cancel()
-      throw new LocalSessionLost()
+  /**
+   * The app's word on whether it would serve this caller: status 200, or the refusal to relay. Rejects with
+   * `LocalSessionLost`, `NotTheirs` or `AppSilent`.
+   */
+  async authorise(caller: AppRequest, principal: Principals): Promise<Answer> {
+    const { authorise } = this.#options.settings
+    if (authorise) {
+      const verdict = await authorise(viewOf(caller))
+      if (verdict === true) return { status: 200, headers: [], body: '' }
+      if (verdict === false) return refuse(403, 'Forbidden')
+      const { status, headers = {}, body = '' } = verdict
+      return { status, headers: Object.entries(headers), body }
     }
-    if (response.status === 200) this.#caller = callerOf(caller)
+    const response = await this.#ping(caller)
+    await this.#judge(response, caller, principal)
     return relayWhole(response, this.publicId)
   }
 
-  /** A request of our own, in the name of `caller` (default: the last accepted one). */
-  post(message: object, caller = this.#caller): Promise<AppResponse> {
-    return this.#app.fetch(ownPost(caller, message, { 'mcp-session-id': this.sessionId }))
+  /** A request of our own and its answer, in the name of the last accepted caller. Rejects with `AppSilent`. */
+  async ask(method: string, params?: object, signal?: StopSignal): Promise<Message | undefined> {
+    const response = await this.#post({ ...this.#request(method), ...(params && { params }) }, { signal })
+    return (await readMessages(response, this.patience, signal)).find(isResponse)
   }
 
-  /** Passes all of the app's middleware, and changes nothing. */
-  #ping(caller: AppRequest): Promise<AppResponse> {
-    this.#pings += 1
-    return this.post({ jsonrpc: '2.0', id: `ping-${this.#pings}`, method: 'ping' }, caller)
-  }
-
-  /** 400 may mean a bad request or, in apps that do not tell the two apart, that the session is unknown. */
-  async #isLost(): Promise<boolean> {
-    const response = await this.#ping(this.#caller)
+  async notify(method: string, signal?: StopSignal): Promise<void> {
+    const response = await this.#post({ jsonrpc: '2.0', method }, { signal })
     response.cancel()
-    return response.status === 400 || response.status === 404
   }
 
-  standaloneRequest(lastEventId: string | undefined): AppRequest {
-    const headers: Record<string, string> = { ...this.#headers(this.#caller), accept: 'text/event-stream' }
+  standaloneRequest(lastEventId: string | undefined, signal?: StopSignal): AppRequest {
+    const headers: Record<string, string> = { ...ownHeaders(this.#caller), accept: 'text/event-stream' }
     delete headers['content-type']
+    headers['mcp-session-id'] = this.sessionId
     if (lastEventId !== undefined) headers['last-event-id'] = lastEventId
     const { url, remote, authInfo } = this.#caller
-    return { method: 'GET', url, headers, remote, authInfo }
+    return { method: 'GET', url, headers, remote, authInfo, signal }
   }
 
   /** Lets the app forget its session. */
   async delete(): Promise<void> {
-    const headers = this.#headers(this.#caller)
+    const headers = { ...ownHeaders(this.#caller), 'mcp-session-id': this.sessionId }
     const { url, remote, authInfo } = this.#caller
-    const response = await this.#app.fetch({
-      method: 'DELETE',
-      url,
-      headers,
-      remote,
-      authInfo,
-    })
+    const request = { method: 'DELETE', url, headers, remote, authInfo }
+    const { patience } = this
+    const response = await askApp(this.app, request, { patience })
     response.cancel()
+  }
+
+  /**
+   * What an answer means for the session. Accepted: its caller is who we speak for from now on. 404 or 400: a bad request, a
+   * route that is not there, somebody whom the app will not have here; or an app that has lost the session. That is
+   * asked in the name of the caller whom it accepted last, and in nobody else's.
+   */
+  async #judge(response: AppResponse, request: AppRequest, principal: Principals | undefined): Promise<void> {
+    const { status, authInfo } = response
+    if (status < 300) {
+      const { binding } = this
+      if (!principal) return
+      if (!binding.isTheirs(authInfo)) {
+        response.cancel()
+        throw new NotTheirs()
+      }
+      this.#caller = callerOf(request)
+      await binding.accepted(request, principal, authInfo)
+    } else if (isUnknown(status) && (await this.#isLost(request))) {
+      response.cancel()
+      throw new LocalSessionLost()
+    }
+  }
+
+  async #isLost(request: AppRequest): Promise<boolean> {
+    const status = await this.#statusOf(this.#caller)
+    if (isUnknown(status)) return true
+    if (status !== 401 && status !== 403) return false
+    // The token of the caller accepted last has run out. Somebody who was verified in front of us can speak for the session.
+    if (this.binding.verifiedInFront) return isUnknown(await this.#statusOf(request))
+    const facts = { sessionId: this.publicId, status }
+    this.#options.settings.logger.warn(
+      facts,
+      'whether the app still has this session cannot be asked: it does not accept its last caller any more',
+    )
+    return false
+  }
+
+  async #statusOf(caller: AppRequest): Promise<number> {
+    const response = await this.#ping(caller)
+    response.cancel()
+    return response.status
+  }
+
+  /** Passes all of the app's middleware, and changes nothing. */
+  #ping(caller: AppRequest): Promise<AppResponse> {
+    return this.#post(this.#request('ping'), { caller })
+  }
+
+  #request(method: string): object {
+    this.#asked += 1
+    return { jsonrpc: '2.0', id: `${this.#prefix}${this.#asked}`, method }
+  }
+
+  #post(
+    message: object,
+    { caller = this.#caller, signal }: { caller?: AppRequest; signal?: StopSignal | undefined },
+  ): Promise<AppResponse> {
+    const { patience } = this
+    return askApp(this.app, ownPost(caller, message, { 'mcp-session-id': this.sessionId }), {
+      patience,
+      signal,
+    })
   }
 
   #headers(request: AppRequest): Record<string, string> {
@@ -114,6 +210,16 @@ export class LocalApp {
     headers['mcp-session-id'] = this.sessionId
     return headers
   }
+}
+
+/** 404; or 400, from apps that do not tell a bad request from an unknown session. */
+function isUnknown(status: number): boolean {
+  return status === 404 || status === 400
+}
+
+/** Milliseconds that we wait for the app when we ask it something of our own. */
+export function patienceOf({ lease }: Settings): number {
+  return Math.max(lease * 2, 2000)
 }
 
 /** A POST of one message that we say ourselves, with the headers of `caller`. */
@@ -130,7 +236,7 @@ export function ownPost(
     ...headers,
   }
   const body = Buffer.from(JSON.stringify(message))
-  const base = forApp(caller)
+  const base = ownHeaders(caller)
   delete base['mcp-session-id']
   return {
     method: 'POST',
@@ -144,41 +250,49 @@ export function ownPost(
   }
 }
 
+/** The headers of `caller`, for something else than it has sent. */
+function ownHeaders(caller: AppRequest): Record<string, string> {
+  const headers = forApp(caller)
+  for (const name in headers) if (OF_ONE_MESSAGE.test(name)) delete headers[name]
+  return headers
+}
+
 function forApp({ headers }: AppRequest): Record<string, string> {
   const kept: Record<string, string> = {}
   for (const name in headers) if (!NOT_FOR_THE_APP.has(name)) kept[name] = headers[name]!
   return kept
 }
 
-/** Every message of a response that is read to its end at once. */
-export async function readMessages(response: AppResponse): Promise<readonly Message[]> {
-  const messages: Message[] = []
-  if (isEventStream(response)) {
-    for await (const events of readEvents(response.body)) {
-      for (const { data } of events) {
-        const message = parseMessage(data)
-        if (message) messages.push(message)
-      }
-      // The SDK's v1 transport may leave a stream open behind its last answer.
-      if (messages.some(isResponse)) break
-    }
-    response.cancel()
-  } else {
-    const message = parseMessage((await readBody(response)).toString())
-    if (message) messages.push(message)
+/** Every message of a response that is read to its end at once, or until `patience` ms are over. */
+export async function readMessages(
+  response: AppResponse,
+  patience = Number.POSITIVE_INFINITY,
+  signal?: StopSignal,
+): Promise<readonly Message[]> {
+  const timer = patience < 2 ** 31 ? setTimeout(() => response.cancel(), patience) : undefined
+  timer?.unref()
+  const forget = signal?.onStop(() => response.cancel())
+  try {
+    return await readAll(response)
+  } finally {
+    clearTimeout(timer)
+    forget?.()
   }
+}
+
+async function readAll(response: AppResponse): Promise<readonly Message[]> {
+  if (!isEventStream(response)) return parseMessages((await readBody(response)).toString())
+  const messages: Message[] = []
+  for await (const events of readEvents(response.body)) {
+    for (const { data } of events) messages.push(...parseMessages(data))
+    // The SDK's v1 transport may leave a stream open behind its last answer.
+    if (messages.some(isResponse)) break
+  }
+  response.cancel()
   return messages
 }
 
 /** Who asks, without what was asked. */
 export function callerOf({ method, url, headers, remote, authInfo }: AppRequest): AppRequest {
   return { method, url, headers, remote, authInfo }
-}
-
-function stoppable<T>(promise: Promise<T>, signal: StopSignal | undefined): Promise<T> {
-  if (!signal) return promise
-  return new Promise((resolve, reject) => {
-    const forget = signal.onStop(() => reject(new Error('The call was cancelled.')))
-    promise.then(resolve, reject).finally(forget)
-  })
 }

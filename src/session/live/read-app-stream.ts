@@ -15,15 +15,18 @@ export async function pump(response: AppResponse, options: PumpOptions): Promise
   const { onMessage, pace, signal } = options
   let lastId: string | undefined
   const forget = signal.onStop(() => response.cancel())
-  for await (const events of readEvents(response.body)) {
-    for (const { id, data } of events) {
-      if (signal.stopped) return lastId
-      if (id !== undefined) lastId = id
-      // Empty data is the app's priming event (or a bare id): nothing for a client.
-      if (data !== '') await onMessage(data)
+  try {
+    for await (const events of readEvents(response.body)) {
+      for (const { id, data } of events) {
+        if (signal.stopped) return lastId
+        if (id !== undefined) lastId = id
+        // Empty data is the app's priming event (or a bare id): nothing for a client.
+        if (data !== '') await onMessage(data)
+      }
+      await pace()
     }
-    await pace()
+    return lastId
+  } finally {
+    forget()
   }
-  forget()
-  return lastId
 }

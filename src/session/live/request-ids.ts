@@ -12,6 +12,13 @@ export class RequestIds {
     this.#prefix = `g${generation}.`
   }
 
+  /** The same for everything that the app sends at once; `data` is the text of it, kept where nothing is to be marked. */
+  mark(data: string, messages: readonly Message[]): string {
+    const marked = messages.map((message) => this.outbound(message))
+    if (marked.every((message, i) => message === messages[i])) return data
+    return JSON.stringify(data.trimStart().startsWith('[') ? marked : marked[0])
+  }
+
   /** What the app sends, with its own ids marked. The same object when there is nothing to mark. */
   outbound(message: Message): Message {
     if (isRequest(message)) {

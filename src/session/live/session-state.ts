@@ -27,6 +27,17 @@ function withSubscriptions(state: SessionState, change: (uris: Set<string>) => S
   return { ...state, subscriptions: [...change(new Set(state.subscriptions))] }
 }
 
+// Bytes of all URIs: the state is written whole at each change.
+const MAX_URI_BYTES = 256 * 1024
+
+/** Would it have more subscriptions than a session may have, in number or in bytes? What takes some away may pass. */
+export function isFull(next: SessionState, now: SessionState, most: number): boolean {
+  const uris = next.subscriptions ?? []
+  if (uris.length <= (now.subscriptions?.length ?? 0)) return false
+  if (most === Number.POSITIVE_INFINITY) return false
+  return uris.length > most || uris.reduce((sum, uri) => sum + Buffer.byteLength(uri), 0) > MAX_URI_BYTES
+}
+
 const CHANGES_STATE = new Set(['logging/setLevel', 'resources/subscribe', 'resources/unsubscribe'])
 
 export function changesState({ method }: Request): boolean {

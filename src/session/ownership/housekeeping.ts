@@ -12,9 +12,14 @@ export interface HousekeepingOptions {
   readonly sweep: (limit: number) => Promise<boolean>
   readonly onIdle: (live: LiveSession) => Promise<void>
   readonly onKeepAlive: () => void
+  /** The store says that the session is gone, or another's. */
+  readonly onLost: (live: LiveSession) => void
 }
 
 const TOUCH_DELAY = 20
+const AGAIN = 1000
+// Of a ttl: so much use may come after a touch without another one.
+const MARGIN = 0.1
 const SWEEP_PAUSE = 5
 const SWEEP_LIMIT = 200
 
@@ -32,9 +37,10 @@ export class Housekeeping {
 
   constructor(options: HousekeepingOptions) {
     this.#options = options
-    const { ttl, idle, keepAlive } = options.settings
+    const { ttl, idle, keepAlive, lease } = options.settings
     const check = Math.min(Math.max(Math.min(ttl, idle || ttl) / 10, 50), 10_000)
     this.#every(check, () => this.#check())
+    this.#every(lease, () => this.#look())
     if (keepAlive > 0) this.#every(keepAlive, () => this.#keepAlive())
     this.#scheduleSweep()
   }
@@ -42,17 +48,17 @@ export class Housekeeping {
   /** The session was used: extends its expiry, at most once in a tenth of the ttl. */
   used(live: LiveSession): void {
     const now = monotonicNow()
-    if (now - (this.#touchedAt.get(live) ?? Number.NEGATIVE_INFINITY) < this.#options.settings.ttl / 10)
-      return
+    const since = now - (this.#touchedAt.get(live) ?? Number.NEGATIVE_INFINITY)
+    if (since < this.#options.settings.ttl * MARGIN) return
     this.#touchedAt.set(live, now)
     this.touch(live.id, 0)
   }
 
   /** Soon, together with whatever else is to be touched. */
-  touch(id: string, delivered: number): void {
+  touch(id: string, delivered: number, after = TOUCH_DELAY): void {
     this.#touches.set(id, Math.max(this.#touches.get(id) ?? 0, delivered))
     if (this.#touchTimer || this.#closed) return
-    this.#touchTimer = setTimeout(() => this.#flush(), TOUCH_DELAY)
+    this.#touchTimer = setTimeout(() => this.#flush(), after)
     this.#touchTimer.unref()
   }
 
@@ -69,10 +75,12 @@ export class Housekeeping {
   #flush(): void {
     this.#touchTimer = undefined
     if (this.#touches.size === 0) return
-    const { settings } = this.#options
-    const touches: SessionTouch[] = [...this.#touches].map(([id, delivered]) => ({
+    const { live, settings } = this.#options
+    const touches = [...this.#touches].map(([id, delivered]) => ({
       id,
-      ttl: settings.ttl,
+      ...held(live.get(id)),
+      // Use that comes before the next touch is covered by this one: nothing ends earlier than a ttl after its last use.
+      ttl: settings.ttl * (1 + MARGIN),
       delivered,
     }))
     this.#touches.clear()
@@ -80,14 +88,42 @@ export class Housekeeping {
   }
 
   async #touch(touches: readonly SessionTouch[]): Promise<void> {
-    const { sessions, settings } = this.#options
+    const { settings } = this.#options
     try {
-      await sessions.touch(touches)
+      await this.#touchHeld(touches)
     } catch (error) {
       settings.logger.error(
         { operation: 'touch', error: errorText(error) },
-        'sessions could not be kept alive',
+        'sessions could not be kept alive; it is tried again',
       )
+      for (const { id, delivered = 0 } of touches) this.touch(id, delivered, AGAIN)
+    }
+  }
+
+  /**
+   * Are the sessions here still ours? Word that one was terminated or claimed may be lost; this is the floor under it, in
+   * one operation for all of them.
+   */
+  async #look(): Promise<void> {
+    const { live, settings } = this.#options
+    if (live.size === 0) return
+    try {
+      await this.#touchHeld([...live.values()].map((session) => ({ id: session.id, ...held(session) })))
+    } catch (error) {
+      settings.logger.debug(
+        { operation: 'touch', error: errorText(error) },
+        'what is held could not be looked at',
+      )
+    }
+  }
+
+  async #touchHeld(touches: readonly SessionTouch[]): Promise<void> {
+    const { live, sessions, onLost } = this.#options
+    const asked = new Map(touches.map(({ id, generation }) => [id, generation]))
+    for (const id of await sessions.touch(touches)) {
+      const session = live.get(id)
+      // It may have been claimed anew while the store was asked.
+      if (session && session.generation === asked.get(id)) onLost(session)
     }
   }
 
@@ -95,10 +131,11 @@ export class Housekeeping {
     const { live, settings, onIdle } = this.#options
     const now = monotonicNow()
     for (const session of live.values()) {
-      if (session.listening || session.busy) {
+      session.endForgottenCalls()
+      if (session.inUse) {
         session.lastUsed = now
         this.used(session)
-      } else if (now - session.lastUsed >= settings.idle) {
+      } else if (!session.busy && now - session.lastUsed >= settings.idle) {
         onIdle(session).catch((error: unknown) => {
           settings.logger.warn(
             { sessionId: session.id, error: errorText(error) },
@@ -149,4 +186,8 @@ export class Housekeeping {
     timer.unref()
     this.#timers.push(timer)
   }
+}
+
+function held(live: LiveSession | undefined): Pick<SessionTouch, 'generation'> {
+  return live ? { generation: live.generation } : {}
 }

@@ -113,6 +113,15 @@ export class Lifecycle {
     return [...this.#states.keys()]
   }
 
+  /** How many that are. */
+  get size(): number {
+    return this.#states.size
+  }
+
+  has(id: string): boolean {
+    return this.#states.has(id)
+  }
+
   /** Resolves when the claim or the release under way is over. */
   settled(id: string): Promise<void> {
     const state = this.#states.get(id) ?? 'absent'

@@ -1,11 +1,12 @@
-import type { EventLog } from '../../store/port.ts'
-import { type LocalApp, readMessages } from '../live/local-app.ts'
+import type { StopSignal } from '../../stop.ts'
+import type { EventLog, OpenStream } from '../../store/port.ts'
+import type { LocalApp } from '../live/local-app.ts'
 import {
-  errorResponse,
   idKey,
   isRequest,
   isResponse,
-  parseMessage,
+  parseJson,
+  parseMessages,
   type Request,
   toMessages,
 } from '../protocol/json-rpc.ts'
@@ -15,46 +16,39 @@ export interface LostCall {
   readonly streamId: string
   /** The requests without an answer. */
   readonly requests: readonly Request[]
-  /** Streams in the log before the takeover. */
+  /** The body that it was opened with, as JSON. */
   readonly parsed: unknown
+  /** How often it was begun. */
+  readonly runs: number
 }
 
 const PAGE = 500
 
-/** The calls that nobody will answer any more, found by reading the session's log once. */
-export async function findLostCalls(log: EventLog, sessionId: string): Promise<readonly LostCall[]> {
-  const open = new Map<string, { parsed: unknown; requests: Map<string, Request> }>()
-  let after = 0
-  for (;;) {
-    const page = await log.read({ sessionId, after, limit: PAGE })
-    for (const { streamId, kind, payload } of page.events) {
-      if (kind === 'open') {
-        const parsed = parseJson(payload)
-        const requests = (toMessages(parsed) ?? []).filter(isRequest)
-        open.set(streamId, { parsed, requests: new Map(requests.map((each) => [idKey(each.id), each])) })
-      } else if (kind === 'message') {
-        const lost = open.get(streamId)
-        const message = lost && parseMessage(payload)
-        if (message && isResponse(message)) lost.requests.delete(idKey(message.id))
-      } else {
-        open.delete(streamId)
-      }
-    }
-    if (!page.more || page.scanned <= after) break
-    after = page.scanned
-  }
-  return [...open].map(([streamId, { parsed, requests }]) => ({
-    streamId,
-    parsed,
-    requests: [...requests.values()],
-  }))
+/** What is left of the streams that the last owner has left open. */
+export async function findLostCalls(
+  log: EventLog,
+  sessionId: string,
+  open: readonly OpenStream[],
+): Promise<readonly LostCall[]> {
+  return Promise.all(
+    open.map(async ({ streamId, payload, runs }) => {
+      const parsed = parseJson(payload)
+      const requests = (toMessages(parsed) ?? []).filter(isRequest)
+      // The answer of a single request ends its stream; of a batch some may be there already.
+      const answered = requests.length > 1 ? await answersIn(log, sessionId, streamId) : new Set<string>()
+      return { streamId, parsed, runs, requests: requests.filter(({ id }) => !answered.has(idKey(id))) }
+    }),
+  )
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
+async function answersIn(log: EventLog, sessionId: string, streamId: string): Promise<ReadonlySet<string>> {
+  const answered = new Set<string>()
+  for (let after = 0; ; ) {
+    const page = await log.read({ sessionId, streamId, after, limit: PAGE })
+    for (const { payload } of page.events.filter(({ kind }) => kind === 'message'))
+      for (const { id } of parseMessages(payload).filter(isResponse)) answered.add(idKey(id))
+    if (!page.more || page.scanned <= after) return answered
+    after = page.scanned
   }
 }
 
@@ -77,13 +71,11 @@ const SAFE_METHODS = new Set([
 ])
 
 /** Which of the tools say of themselves that a second run does no harm (`readOnlyHint` or `idempotentHint`). */
-export async function repeatableTools(local: LocalApp): Promise<ReadonlySet<string>> {
+export async function repeatableTools(local: LocalApp, signal?: StopSignal): Promise<ReadonlySet<string>> {
   const names = new Set<string>()
   let cursor: unknown
   for (let page = 0; page < 100; page += 1) {
-    const params = cursor === undefined ? {} : { cursor }
-    const request = { jsonrpc: '2.0', id: `tools-${page}`, method: 'tools/list', params }
-    const answer = (await readMessages(await local.post(request))).find(isResponse)
+    const answer = await local.ask('tools/list', cursor === undefined ? {} : { cursor }, signal)
     const tools = (answer?.result?.['tools'] ?? []) as {
       name: string
       annotations?: Record<string, unknown>
@@ -100,15 +92,4 @@ export async function repeatableTools(local: LocalApp): Promise<ReadonlySet<stri
 export function isRepeatable(request: Request, tools: ReadonlySet<string>): boolean {
   if (request.method === 'tools/call') return tools.has(String(request.params?.['name']))
   return SAFE_METHODS.has(request.method)
-}
-
-/** What the client is told of a call that must not be run twice. */
-export function interrupted(request: Request): string {
-  const tool = request.method === 'tools/call' ? { tool: request.params?.['name'] } : {}
-  return errorResponse(
-    request.id,
-    -32603,
-    'The call was interrupted: the process that ran it ended before its answer was stored. It may or may not have taken effect.',
-    { reason: 'interrupted', method: request.method, ...tool },
-  )
 }

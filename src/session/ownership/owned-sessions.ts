@@ -1,16 +1,20 @@
 import type { App, AppRequest } from '../../app/app.ts'
-import { monotonicNow } from '../../clock.ts'
+import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import type { EventLog, SessionRecord } from '../../store/port.ts'
+import { Stop } from '../../stop.ts'
+import type { ClaimedSession, EventLog, SessionRecord } from '../../store/port.ts'
 import type { Store } from '../../store/store.ts'
+import { AppSilent } from '../live/ask-app.ts'
+import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
 import { LiveSession } from '../live/live-session.ts'
-import type { LocalApp } from '../live/local-app.ts'
-import { type Answer, unavailable } from '../protocol/answer.ts'
+import { type LocalApp, patienceOf } from '../live/local-app.ts'
+import { type Answer, refuse, unavailable } from '../protocol/answer.ts'
+import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Node } from './membership.ts'
-import { openLocal, Refused, restore, settleLostCalls } from './rehydrate.ts'
+import { openLocal, Refused, type Rehydrating, restore, settleLostCalls } from './rehydrate.ts'
 
 /** Where sessions, nodes and letters are kept: the store, or in sticky mode this process. */
 export type Directory = Pick<Store, 'sessions' | 'nodes' | 'bus'>
@@ -34,6 +38,8 @@ export type Found =
   | { readonly missing: true }
   /** Not ours, says the store; only where nothing but our own was asked for. */
   | { readonly moved: true }
+  /** Nobody's; only where it was not to be claimed. */
+  | { readonly free: true }
 
 const MISSING = { missing: true } as const
 
@@ -45,45 +51,71 @@ export class OwnedSessions {
   readonly #options: OwnedSessionsOptions
   readonly #lifecycle = new Lifecycle()
   readonly live = new Map<string, LiveSession>()
+  /** Sessions that the app is opening. */
+  #opening = 0
   draining = false
 
   constructor(options: OwnedSessionsOptions) {
     this.#options = options
   }
 
-  /** `own`: another node asks because the store says that the session is ours; take no other for it. */
-  async find(id: string, principal: string | null, caller: AppRequest, { own = false } = {}): Promise<Found> {
-    const { directory, node } = this.#options
+  /**
+   * `own`: another node asks because the store says that the session is ours; take no other for it. `claim`: take it
+   * where it is nobody's.
+   */
+  async find(
+    id: string,
+    principal: Principals,
+    caller: AppRequest,
+    { own = false, claim = true } = {},
+  ): Promise<Found> {
+    const { directory, node, settings } = this.#options
     // After a pause (a stopped process, a sleeping machine) somebody else may own what we hold: ask first.
     if (this.live.size > 0 && !node.trusted) await node.confirm()
     for (let attempt = 0; attempt < MAX_CLAIMS; attempt += 1) {
       const live = this.live.get(id)
-      if (live && !live.closed) return live.principal === principal ? { live } : MISSING
+      if (live && !live.closed) return live.local.binding.mayHave(principal) ? { live } : MISSING
       const asked = monotonicNow()
       const record = await directory.sessions.get(id)
       node.noteAnswer(asked)
-      if (!record || record.principal !== principal) return MISSING
+      if (!record || !mayHave(record, principal)) return MISSING
       const { id: self } = await node.join()
       if (own && record.owner !== self) return { moved: true }
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
+      if (!claim) return { free: true }
       if (this.draining) return { answer: unavailable('This process is shutting down.') }
       if (elsewhere && (await node.settle())) continue
+      if (!mayTakeOver(record, caller, settings)) return MISSING
+      if (!this.#lifecycle.has(id) && !this.#hasRoom()) return { answer: full() }
       const action = this.#lifecycle.on(id, 'wanted')
-      const found = action === 'claim' ? await this.#claim(record, self, caller) : undefined
+      const found = action === 'claim' ? await this.#claim(record, self, principal, caller) : undefined
       if (found) return found
       await this.#lifecycle.settled(id)
     }
     return { answer: unavailable('The session could not be claimed.') }
   }
 
+  /** Runs `open`, in which the app may open a session, if there is room for one; else the answer is that there is none. */
+  async opening<T>(open: () => Promise<T>): Promise<T | Answer> {
+    if (!this.#hasRoom()) return full()
+    this.#opening += 1
+    try {
+      return await open()
+    } finally {
+      this.#opening -= 1
+    }
+  }
+
   /** A session that the app has just opened. Rejects when its record cannot be stored; then it does not exist. */
   async create(session: NewSession, local: LocalApp): Promise<LiveSession> {
     const { directory, settings, node } = this.#options
     const { id: owner } = await node.join()
-    await directory.sessions.create({ ...session, owner, ttl: settings.ttl })
+    const { ttl, maxSessionsPerPrincipal } = settings
+    const limit = maxSessionsPerPrincipal < Number.POSITIVE_INFINITY ? { limit: maxSessionsPerPrincipal } : {}
+    const generation = await directory.sessions.create({ ...session, owner, ttl, ...limit })
     this.#lifecycle.on(session.id, 'opened')
-    const live = this.#newSession({ ...session, generation: 1, delivered: 0 }, local)
+    const live = this.#newSession({ ...session, generation, delivered: 0 }, local)
     this.live.set(session.id, live)
     await live.openTap()
     return live
@@ -126,6 +158,33 @@ export class OwnedSessions {
     )
   }
 
+  /** Full, this node first lets the session go that has been idle for longest. */
+  #hasRoom(): boolean {
+    const { settings } = this.#options
+    if (this.#lifecycle.size + this.#opening < settings.maxSessions) return true
+    let idle: LiveSession | undefined
+    for (const live of this.live.values()) {
+      if (live.busy || live.listening) continue
+      if (!idle || live.lastUsed < idle.lastUsed) idle = live
+    }
+    if (!idle) {
+      settings.logger.warn({ maxSessions: settings.maxSessions }, 'a session was refused: this node is full')
+      return false
+    }
+    const { id } = idle
+    this.release(idle).catch((error: unknown) => {
+      settings.logger.warn({ sessionId: id, error: errorText(error) }, 'a session could not be released')
+    })
+    return true
+  }
+
+  /** Resolves when the session is not here any more, or after `most` ms. */
+  async left(live: LiveSession, most: number): Promise<void> {
+    const until = monotonicNow() + most
+    while (this.#holds(live) && monotonicNow() < until) await delay(10)
+    await Promise.race([this.#lifecycle.settled(live.id), delay(Math.max(0, until - monotonicNow()))])
+  }
+
   #holds(live: LiveSession): boolean {
     return this.live.get(live.id) === live
   }
@@ -163,15 +222,21 @@ export class OwnedSessions {
   }
 
   /** Undefined: somebody else was quicker, or this node leaves: look again. */
-  async #claim(record: SessionRecord, owner: string, caller: AppRequest): Promise<Found | undefined> {
+  async #claim(
+    record: SessionRecord,
+    owner: string,
+    principal: Principals,
+    caller: AppRequest,
+  ): Promise<Found | undefined> {
     const { id, generation } = record
     let live: LiveSession | undefined
     try {
       const claimed = await this.#options.directory.sessions.claim(id, { owner, generation })
-      live = claimed && (await this.#rehydrate(claimed, caller))
+      live = claimed && (await this.#rehydrate(claimed, principal, caller))
     } catch (error) {
       this.#lifecycle.on(id, 'lost')
       if (error instanceof Refused) return { answer: error.answer }
+      if (error instanceof NotTheirs) return MISSING
       throw error
     }
     if (!live) {
@@ -186,18 +251,38 @@ export class OwnedSessions {
     return undefined
   }
 
-  async #rehydrate(record: SessionRecord, caller: AppRequest): Promise<LiveSession> {
-    const { app, log, directory } = this.#options
-    let live: LiveSession | undefined
+  /** In bounded time: everybody who needs the session waits for it. */
+  async #rehydrate(record: ClaimedSession, principal: Principals, caller: AppRequest): Promise<LiveSession> {
+    const { app, settings } = this.#options
+    const stop = new Stop()
+    const timer = setTimeout(() => stop.stop(), patienceOf(settings))
+    timer.unref()
     try {
-      const local = await openLocal(app, record, caller)
-      live = this.#newSession(record, local)
-      await restore(live, record.state)
-      await settleLostCalls(live, log)
+      return await this.#revive(record, { app, settings, principal, caller, signal: stop })
+    } catch (error) {
+      await this.#options.directory.sessions
+        .release(record.id, record.generation)
+        .catch((failed: unknown) => {
+          const facts = { sessionId: record.id, error: errorText(failed) }
+          settings.logger.warn(facts, 'a session could not be given up; it is free when this node has left')
+        })
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async #revive(record: ClaimedSession, asked: Rehydrating): Promise<LiveSession> {
+    const local = await openLocal(record, asked)
+    const live = this.#newSession(record, local)
+    try {
+      await restore(live, record.state, asked.signal)
+      if (asked.signal.stopped) throw new AppSilent()
+      await settleLostCalls(live, record, this.#options.log, asked.signal)
       return live
     } catch (error) {
-      live?.close()
-      await directory.sessions.release(record.id, record.generation)
+      live.close()
+      void local.delete().catch(() => {})
       throw error
     }
   }
@@ -214,7 +299,7 @@ export class OwnedSessions {
       settings,
       newTail,
       readDelivered: async () => (await sessions.get(id))?.delivered ?? 0,
-      saveState: (state) => sessions.update(id, live.generation, state),
+      saveState: (state, principal) => sessions.update(id, live.generation, state, principal ?? undefined),
       onUse: () => onUse(live),
       onLost: () => void this.forget(live, true),
       onTerminated: async () => {
@@ -231,6 +316,10 @@ export class OwnedSessions {
     })
     return live
   }
+}
+
+function full(): Answer {
+  return refuse(503, 'This process has as many sessions as it may have; try again.', { retryAfter: 1 })
 }
 
 export type NewSession = Pick<SessionRecord, 'id' | 'principal' | 'state'>

@@ -1,11 +1,17 @@
 import { type App, type AppRequest, header } from '../../app/app.ts'
-import type { EventLog, SessionRecord, SessionState } from '../../store/port.ts'
+import type { Settings } from '../../options.ts'
+import type { StopSignal } from '../../stop.ts'
+import type { ClaimedSession, EventLog, SessionRecord, SessionState } from '../../store/port.ts'
+import { AppSilent, askApp } from '../live/ask-app.ts'
+import { Binding, NotTheirs } from '../live/binding.ts'
 import type { LiveSession } from '../live/live-session.ts'
-import { LocalApp, ownPost, readMessages } from '../live/local-app.ts'
+import { LocalApp, ownPost, patienceOf, readMessages } from '../live/local-app.ts'
 import { stateRequests } from '../live/session-state.ts'
 import { type Answer, relayWhole } from '../protocol/answer.ts'
+import { interrupted } from '../protocol/interrupted.ts'
 import { isResponse } from '../protocol/json-rpc.ts'
-import { findLostCalls, interrupted, isRepeatable, repeatableTools } from './lost-calls.ts'
+import type { Principals } from '../protocol/principal.ts'
+import { findLostCalls, isRepeatable, repeatableTools } from './lost-calls.ts'
 
 /** The app would not open a session for this caller: its answer is to be relayed. */
 export class Refused extends Error {
@@ -17,22 +23,45 @@ export class Refused extends Error {
   }
 }
 
+/** A call that has taken its process with it as often as this would take the next one too. */
+const MAX_RUNS = 2
+
+/** Who needs a session that has to be brought back to life, and until when. */
+export interface Rehydrating {
+  readonly app: App
+  readonly settings: Settings
+  readonly caller: AppRequest
+  readonly principal: Principals
+  readonly signal: StopSignal
+}
+
 /**
  * A new session of the app that is told what its predecessor was told, in the name of the caller who needs it now, so
- * that nobody's credentials have to be kept. Rejects with `Refused`.
+ * that nobody's credentials have to be kept. Rejects with `Refused`, `NotTheirs` or `AppSilent`.
  */
-export async function openLocal(app: App, record: SessionRecord, caller: AppRequest): Promise<LocalApp> {
-  const response = await app.fetch(ownPost(caller, JSON.parse(record.state.initialize), {}, record.id))
+export async function openLocal(record: SessionRecord, asked: Rehydrating): Promise<LocalApp> {
+  const { app, settings, caller, principal, signal } = asked
+  const patience = patienceOf(settings)
+  const initialize = ownPost(caller, JSON.parse(record.state.initialize), {}, record.id)
+  const response = await askApp(app, initialize, { patience, signal })
   const sessionId = header(response.headers, 'mcp-session-id')
   if (response.status >= 300 || sessionId === undefined)
     throw new Refused(await relayWhole(response, record.id))
-  const answer = (await readMessages(response)).find(isResponse)
-  if (!answer || answer.error) {
-    throw new Error(
-      `The app answered the stored initialize request with ${answer?.error?.message ?? 'nothing'}.`,
-    )
+  const binding = new Binding(settings, record)
+  const local = new LocalApp({ app, settings, sessionId, publicId: record.id, caller, binding })
+  try {
+    const { authInfo } = response
+    const answer = (await readMessages(response, patience, signal)).find(isResponse)
+    if (!answer) throw new AppSilent()
+    if (answer.error)
+      throw new Error(`The app answered the stored initialize request with ${answer.error.message}.`)
+    if (!binding.isTheirs(authInfo)) throw new NotTheirs()
+    await binding.accepted(caller, principal, authInfo)
+    return local
+  } catch (error) {
+    void local.delete().catch(() => {})
+    throw error
   }
-  return new LocalApp(app, sessionId, record.id, caller)
 }
 
 /**
@@ -40,32 +69,34 @@ export async function openLocal(app: App, record: SessionRecord, caller: AppRequ
  * `notifications/initialized` is repeated, so that what the app sends then is not lost. The answers to what is said
  * here are read here; nothing of it goes into the log.
  */
-export async function restore(live: LiveSession, state: SessionState): Promise<void> {
+export async function restore(live: LiveSession, state: SessionState, signal: StopSignal): Promise<void> {
   await live.openTap()
-  if (state.initialized) await discard(live.local, { jsonrpc: '2.0', method: 'notifications/initialized' })
-  let id = 0
-  for (const request of stateRequests(state)) {
-    id += 1
-    await readMessages(await live.local.post({ jsonrpc: '2.0', id: `restore-${id}`, ...request }))
-  }
+  if (state.initialized) await live.local.notify('notifications/initialized', signal)
+  for (const { method, params } of stateRequests(state)) await live.local.ask(method, params, signal)
+  await live.saveBinding()
 }
 
-async function discard(local: LocalApp, message: object): Promise<void> {
-  const response = await local.post(message)
-  response.cancel()
-}
-
-/** Runs again what may be run again, and answers the rest with an error: no client waits for ever. */
-export async function settleLostCalls(live: LiveSession, log: EventLog): Promise<void> {
-  const lost = await findLostCalls(log, live.id)
+/**
+ * Runs again what may be run again, and answers the rest with an error: no client waits for ever. What is run again takes
+ * the time that it takes, and the session does not wait for it.
+ */
+export async function settleLostCalls(
+  live: LiveSession,
+  { open }: Pick<ClaimedSession, 'open'>,
+  log: EventLog,
+  signal: StopSignal,
+): Promise<void> {
+  const lost = await findLostCalls(log, live.id, open)
   if (lost.length === 0) return
   const callsTools = lost.some(({ requests }) => requests.some(({ method }) => method === 'tools/call'))
-  const tools = callsTools ? await repeatableTools(live.local) : new Set<string>()
-  for (const { streamId, requests, parsed } of lost) {
-    const again = requests.length > 0 && requests.every((request) => isRepeatable(request, tools))
+  const tools = callsTools ? await repeatableTools(live.local, signal) : new Set<string>()
+  if (signal.stopped) throw new AppSilent()
+  for (const { streamId, requests, parsed, runs } of lost) {
+    const again =
+      runs < MAX_RUNS && requests.length > 0 && requests.every((request) => isRepeatable(request, tools))
     if (again) {
       const body = requests.length === 1 && !Array.isArray(parsed) ? parsed : requests
-      await live.rerun(ownPost(live.local.caller, body as object), requests, streamId)
+      void live.rerun(ownPost(live.local.caller, body as object), requests, streamId)
     } else {
       await live.finish(streamId, requests.map(interrupted))
     }

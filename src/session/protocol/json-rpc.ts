@@ -30,11 +30,12 @@ export function toMessages(parsed: unknown): readonly Message[] | undefined {
   return list.length > 0 && list.every((each) => typeof each === 'object' && each !== null) ? list : undefined
 }
 
-export function parseMessage(text: string): Message | undefined {
+/** The messages of a text: several where it is a batch, none where it is not JSON-RPC. */
+export function parseMessages(text: string): readonly Message[] {
   try {
-    return toMessages(JSON.parse(text))?.[0]
+    return toMessages(JSON.parse(text)) ?? []
   } catch {
-    return undefined
+    return []
   }
 }
 

@@ -1,7 +1,7 @@
 import { errorText, isPersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { EventKind, EventLog, NewEvent } from '../../store/port.ts'
-import { errorResponse, isResponse, parseMessage } from '../protocol/json-rpc.ts'
+import { errorResponse, isResponse, parseMessages } from '../protocol/json-rpc.ts'
 import { Backlog } from './backlog.ts'
 import { isLast, type Update } from './stream.ts'
 import type { Subscriber } from './subscriber.ts'
@@ -196,7 +196,7 @@ export class SessionLog {
     const listeners = this.listeners(streamId)
     if (listeners.some((listener) => listener.remote)) this.#backlog.add(events, error)
     for (const { kind, payload } of events) {
-      const shown = onStoreError === 'fail' ? asFailure(payload, errorText(error)) : payload
+      const shown = onStoreError === 'fail' ? asFailure(payload) : payload
       for (const listener of listeners) {
         if (kind === 'final' || kind === 'message') listener.pushUnstored(shown, kind === 'final')
         else if (kind === 'end') listener.close()
@@ -211,8 +211,11 @@ function isLost(error: unknown): boolean {
 }
 
 /** With `onStoreError: 'fail'` an answer that is not safe in the store becomes an error; other messages stay. */
-function asFailure(payload: string, reason: string): string {
-  const message = parseMessage(payload)
-  if (!message || !isResponse(message)) return payload
-  return errorResponse(message.id, -32603, `The answer could not be stored and is withheld: ${reason}`)
+function asFailure(payload: string): string {
+  const answers = parseMessages(payload).filter(isResponse)
+  if (answers.length === 0) return payload
+  const failures = answers.map(({ id }) =>
+    errorResponse(id, -32603, 'The answer could not be stored and is withheld.'),
+  )
+  return failures.length === 1 ? failures[0]! : `[${failures.join(',')}]`
 }

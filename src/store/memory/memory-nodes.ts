@@ -40,6 +40,11 @@ export class MemoryNodes implements NodeTable {
     return node && { id: node.id, publicKey: node.publicKey, profile: node.profile }
   }
 
+  async list(): Promise<readonly NodeRecord[]> {
+    const nodes = await Promise.all([...this.#nodes.keys()].slice(0, 1000).map((id) => this.get(id)))
+    return nodes.filter((node) => node !== undefined)
+  }
+
   live(id: string): Node | undefined {
     const node = this.#nodes.get(id)
     return node && node.leaseUntil > this.#clock.now() ? node : undefined

@@ -5,10 +5,11 @@ import type {
   SessionRecord,
   SessionState,
   SessionTable,
+  SessionToCreate,
   SessionTouch,
 } from '../port.ts'
 import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated } from '../shared/refusals.ts'
+import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import type { MemoryLog } from './memory-log.ts'
 import type { MemoryNodes } from './memory-nodes.ts'
 
@@ -29,6 +30,8 @@ export interface MemorySessionRow {
 /** The record of a session lives as long as its log: the log's expiry is the session's. */
 export class MemorySessions implements SessionTable {
   readonly #rows = new Map<string, MemorySessionRow>()
+  /** The ids of each principal's sessions, dead ones among them until they are swept. */
+  readonly #ofPrincipal = new Map<string, Set<string>>()
   readonly #clock: Clock
   readonly #log: MemoryLog
   readonly #nodes: MemoryNodes
@@ -41,15 +44,9 @@ export class MemorySessions implements SessionTable {
     this.#assertOpen = assertOpen
   }
 
-  async create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }) {
+  async create(session: SessionToCreate) {
     this.#assertOpen()
-    const { ttl, ...given } = session
+    const { ttl, limit, ...given } = session
     const now = this.#clock.now()
     const known = this.#rows.get(given.id)
     if (known?.terminated && known.tombstoneUntil > now) {
@@ -58,9 +55,12 @@ export class MemorySessions implements SessionTable {
     if (this.#live(given.id)) {
       throw taken(given.id)
     }
+    if (limit !== undefined && given.principal !== null && this.#count(given.principal) >= limit) {
+      throw tooMany(limit)
+    }
     const times = { createdAt: now, lastUsedAt: now, ttl, tombstoneUntil: 0 }
     const generation = nextGeneration(0)
-    this.#rows.set(given.id, { ...given, ...times, generation, delivered: 0, terminated: false })
+    this.put({ ...given, ...times, generation, delivered: 0, terminated: false })
     this.#log.begin(given.id, generation, ttl)
     return generation
   }
@@ -92,11 +92,11 @@ export class MemorySessions implements SessionTable {
     return true
   }
 
-  async update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  async update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     this.#assertOpen()
     const row = this.#live(id)
     if (row?.generation !== generation) return false
-    row.state = state
+    this.put({ ...row, state, principal: principal ?? row.principal })
     return true
   }
 
@@ -155,7 +155,11 @@ export class MemorySessions implements SessionTable {
   }
 
   put(row: MemorySessionRow): void {
+    this.#drop(row.id)
     this.#rows.set(row.id, row)
+    if (row.principal === null) return
+    const ids = this.#ofPrincipal.get(row.principal) ?? new Set()
+    this.#ofPrincipal.set(row.principal, ids.add(row.id))
   }
 
   count(): number {
@@ -167,8 +171,21 @@ export class MemorySessions implements SessionTable {
     const dead = [...this.#rows.values()]
       .filter((row) => (row.terminated ? row.tombstoneUntil <= now : !this.#live(row.id)))
       .slice(0, limit)
-    if (!dryRun) for (const row of dead) this.#rows.delete(row.id)
+    if (!dryRun) for (const row of dead) this.#drop(row.id)
     return dead.length
+  }
+
+  #count(principal: string): number {
+    return [...(this.#ofPrincipal.get(principal) ?? [])].filter((id) => this.#live(id)).length
+  }
+
+  #drop(id: string): void {
+    const principal = this.#rows.get(id)?.principal
+    this.#rows.delete(id)
+    if (typeof principal !== 'string') return
+    const ids = this.#ofPrincipal.get(principal)
+    ids?.delete(id)
+    if (ids?.size === 0) this.#ofPrincipal.delete(principal)
   }
 
   #live(id: string): MemorySessionRow | undefined {

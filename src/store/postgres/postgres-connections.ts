@@ -3,7 +3,7 @@ import { delay, monotonicNow, withTimeout } from '../../clock.ts'
 import { errorText, maskUrl, PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { PostgresPool, PostgresPoolClient, PostgresQuery } from './postgres-driver.ts'
-import { classify, isHopeless, timedOut, toPersistError } from './postgres-errors.ts'
+import { classify, closed, isHopeless, timedOut, toPersistError } from './postgres-errors.ts'
 import { Lane } from './postgres-lane.ts'
 
 export interface ConnectionsOptions {
@@ -53,6 +53,7 @@ export class PostgresConnections {
   #pool: Promise<PostgresPool> | undefined
   #failures = 0
   #knocking: Promise<void> | undefined
+  #closed = false
 
   constructor(options: ConnectionsOptions) {
     this.#options = options
@@ -108,7 +109,9 @@ export class PostgresConnections {
     }
   }
 
+  /** Whoever waits for a connection is told that the store is closed; who has one may finish. */
   async close(): Promise<void> {
+    this.#closed = true
     const pool = await this.#pool?.catch(() => undefined)
     if (!pool) return
     const { ownsPool, logger } = this.#options
@@ -158,6 +161,7 @@ export class PostgresConnections {
   async #acquire(deadline: number, late: () => PersistError): Promise<PostgresPoolClient> {
     let last: unknown
     for (;;) {
+      if (this.#closed) throw closed()
       const left = deadline - monotonicNow()
       if (left <= 0) throw last === undefined ? late() : toPersistError(last, this.masked)
       if (this.#knocking) {

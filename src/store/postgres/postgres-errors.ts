@@ -57,6 +57,10 @@ export function notMigrated(masked: string, cause?: unknown): PersistError {
   )
 }
 
+export function closed(): PersistError {
+  return new PersistError('STORE_CLOSED', 'The PostgreSQL store is closed; open a new one.')
+}
+
 export function timedOut(masked: string, timeout: number): PersistError {
   return new PersistError('STORE_UNAVAILABLE', `PostgreSQL at ${masked} did not answer within ${timeout} ms.`)
 }

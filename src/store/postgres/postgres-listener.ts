@@ -3,7 +3,7 @@ import { errorText, maskUrl, type PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { Subscription } from '../port.ts'
 import type { PostgresDriver } from './postgres-driver.ts'
-import { timedOut, toPersistError } from './postgres-errors.ts'
+import { closed, timedOut, toPersistError } from './postgres-errors.ts'
 import { ListeningConnection } from './postgres-listening-connection.ts'
 
 export interface ListenerOptions {
@@ -116,6 +116,7 @@ export class PostgresListener {
   }
 
   #open(): Promise<ListeningConnection> {
+    if (this.#closed) return Promise.reject(closed())
     if (this.#connection) return Promise.resolve(this.#connection)
     this.#opening ??= this.#connect().finally(() => {
       this.#opening = undefined
@@ -140,7 +141,7 @@ export class PostgresListener {
       this.pooled = !answer!.direct
       // Channels that come meanwhile are met by this loop; those that come later find the connection.
       for (const name of this.#channels.keys()) await connection.run(`LISTEN ${name}`)
-      if (this.#closed) throw this.#late()
+      if (this.#closed) throw closed()
     } catch (error) {
       connection.destroy()
       throw error

@@ -88,6 +88,19 @@ export class PostgresNodes implements NodeTable {
     return row && { id, publicKey: decoded(row.public_key), profile: decoded(row.profile) }
   }
 
+  async list(): Promise<readonly NodeRecord[]> {
+    await this.#opened()
+    const rows = await this.#schema.rows<{ id: string; public_key: string; profile: string }>(
+      sql`SELECT id, public_key, profile FROM ${this.#table} AS node WHERE ${raw(isAlive('node'))} LIMIT 1000`,
+      URGENT,
+    )
+    return rows.map(({ id, public_key, profile }) => ({
+      id: decoded(id),
+      publicKey: decoded(public_key),
+      profile: decoded(profile),
+    }))
+  }
+
   /** Writes down whether the lock of a node is held. False: its lease is over. */
   async announce(id: string, held: boolean): Promise<boolean> {
     const key = lockKey(this.#schema.name, id)

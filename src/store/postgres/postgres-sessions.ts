@@ -8,10 +8,11 @@ import type {
   SessionRecord,
   SessionState,
   SessionTable,
+  SessionToCreate,
   SessionTouch,
 } from '../port.ts'
 import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated } from '../shared/refusals.ts'
+import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import { isAlive, LOCK_GRACE } from './postgres-nodes.ts'
 import { openStreamsOf, toOpenStreams } from './postgres-open-streams.ts'
 import { boundedMs, millis, type PostgresSchema, span } from './postgres-schema.ts'
@@ -57,25 +58,23 @@ export class PostgresSessions implements SessionTable {
     this.#opened = opened
   }
 
-  async create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }): Promise<number> {
+  async create(session: SessionToCreate): Promise<number> {
     await this.#opened()
     const id = encodeText(session.id)
     const epoch = randomBytes(4).toString('hex')
     const generation = nextGeneration(0)
     const principal = session.principal === null ? null : encodeText(session.principal)
+    const limit = principal === null ? undefined : session.limit
+    const hasRoom = limit === undefined ? sql`true` : sql`(${this.#countOf(principal!, limit)}) < ${limit}`
     // The record goes first: of two that race for an id the second waits here. What it overwrites is the very record
     // (told by its epoch) that was seen dead when the statement began, never the one the first has just made.
     const made = await this.#schema.rows(sql`
       WITH dead AS (${this.#dead(sql`record.id = ${id}`)}),
       made AS (
         INSERT INTO ${this.#sessions} AS record (id, epoch, principal, state, owner, generation, ttl)
-        VALUES (${id}, ${epoch}, ${principal}, ${JSON.stringify(session.state)}, ${encodeText(session.owner)}, ${generation}, ${boundedMs(session.ttl)})
+        SELECT ${id}::text, ${epoch}::text, ${principal}::text, ${JSON.stringify(session.state)}::text,
+          ${encodeText(session.owner)}::text, ${generation}::bigint, ${boundedMs(session.ttl)}::float8
+        WHERE ${hasRoom}
         ON CONFLICT (id) DO UPDATE SET
           epoch = excluded.epoch, principal = excluded.principal, state = excluded.state, owner = excluded.owner,
           generation = excluded.generation, delivered = 0, ttl = excluded.ttl, created_at = now(), last_used_at = now(), tombstone_until = NULL
@@ -90,10 +89,18 @@ export class PostgresSessions implements SessionTable {
       RETURNING session_id`)
     if (made.length > 0) return generation
     const [known] = await this.#schema.rows<{ terminated: boolean }>(
-      sql`SELECT tombstone_until IS NOT NULL AS terminated FROM ${this.#sessions} WHERE id = ${id}`,
+      sql`
+      SELECT tombstone_until IS NOT NULL AS terminated FROM ${this.#sessions} AS record
+      WHERE record.id = ${id} AND record.epoch NOT IN (SELECT epoch FROM (${this.#dead(sql`record.id = ${id}`)}) AS dead)`,
       REPEATABLE,
     )
-    throw known?.terminated ? terminated(session.id) : taken(session.id)
+    if (known?.terminated) {
+      throw terminated(session.id)
+    }
+    if (!known && limit !== undefined) {
+      throw tooMany(limit)
+    }
+    throw taken(session.id)
   }
 
   async get(id: string): Promise<SessionRecord | undefined> {
@@ -122,9 +129,10 @@ export class PostgresSessions implements SessionTable {
     return this.#change(id, generation, sql`owner = NULL`)
   }
 
-  async update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  async update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     await this.#opened()
-    return this.#change(id, generation, sql`state = ${JSON.stringify(state)}`)
+    const whose = principal === undefined ? sql`` : sql`, principal = ${encodeText(principal)}`
+    return this.#change(id, generation, sql`state = ${JSON.stringify(state)}${whose}`)
   }
 
   async touch(touches: readonly SessionTouch[]): Promise<readonly string[]> {
@@ -191,6 +199,13 @@ export class PostgresSessions implements SessionTable {
     return this.#schema.table('mcp_open_streams')
   }
 
+  /** Up to `most` of a principal's sessions that live. */
+  #countOf(principal: string, most: number): Sql {
+    return sql`SELECT count(*) FROM (
+      SELECT 1 FROM ${this.#sessions} AS held JOIN ${this.#logs} AS log ON ${same('log', 'held')}
+      WHERE held.principal = ${principal} AND held.tombstone_until IS NULL AND log.expires_at > now() LIMIT ${most}) AS held`
+  }
+
   #dead(which: Sql): Sql {
     return sql`SELECT record.id, record.epoch FROM ${this.#sessions} AS record
       LEFT JOIN ${this.#logs} AS log ON ${same('log', 'record')}
@@ -245,7 +260,7 @@ export class PostgresSessions implements SessionTable {
       )
       SELECT claimed.id, principal, state, owner, generation, delivered, ${raw(isAlive('node'))} AS owner_alive,
         ${millis('created_at')} AS created_at, ${millis('last_used_at')} AS last_used_at, ${millis('expires_at')} AS expires_at,
-        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'log_id')} AS open, fenced.kept <> claimed.kept AS raced
+        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'claimed.log_id')} AS open, fenced.kept <> claimed.kept AS raced
       FROM claimed LEFT JOIN fenced ON true LEFT JOIN ${nodes} AS node ON node.id = claimed.owner`)
     const [row] = rows
     if (!row) return undefined

@@ -1,5 +1,4 @@
 import { monotonicNow } from '../../clock.ts'
-import { PersistError } from '../../errors.ts'
 import { defaultLogger } from '../../logger.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
 import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
@@ -8,7 +7,7 @@ import { BackendStore } from '../store.ts'
 import { PostgresBus } from './postgres-bus.ts'
 import { PostgresConnections } from './postgres-connections.ts'
 import { loadDriver, type PostgresPool } from './postgres-driver.ts'
-import { notMigrated, toPersistError } from './postgres-errors.ts'
+import { closed, notMigrated, toPersistError } from './postgres-errors.ts'
 import { serverFacts, stats, warningsOf } from './postgres-health.ts'
 import { PostgresListener } from './postgres-listener.ts'
 import { PostgresLog } from './postgres-log.ts'
@@ -185,9 +184,7 @@ export class PostgresBackend implements Backend {
   }
 
   #assertOpen(): void {
-    if (this.#closing) {
-      throw new PersistError('STORE_CLOSED', 'The PostgreSQL store is closed; open a new one.')
-    }
+    if (this.#closing) throw closed()
   }
 }
 

@@ -2,6 +2,9 @@ import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import { EXPIRES } from './scripts/session.ts'
 
+// Entries of a principal that are looked at together.
+const PAGE = 100
+
 /**
  * Which sessions there are. An index of ids in order, for pages; and beside it when to look at each again: at its
  * expiry as it stood when we last looked. So appends and touches write no index, and a sweep looks at a living session
@@ -19,17 +22,44 @@ export class RedisIndex {
     this.#keys = keys
   }
 
-  async add(id: string, expiresAt: number): Promise<void> {
+  async add(id: string, expiresAt: number, principal: string | null): Promise<void> {
     const [index, due] = this.#keys.shardOf(id)
     await Promise.all([
       this.#connection.call('zadd', [index, 0, id], REPEATABLE),
       this.#connection.call('zadd', [due, expiresAt, id], REPEATABLE),
+      principal === null ? undefined : this.#own(id, principal, expiresAt),
     ])
+  }
+
+  /** The session has found its principal. */
+  async own(id: string, principal: string): Promise<void> {
+    const expiresAt = await this.#expiry(id)
+    if (expiresAt > 0) await this.#own(id, principal, expiresAt)
+  }
+
+  /** Has this principal `limit` sessions that live? Only then are those looked at that may have expired. */
+  async isFull(principal: string, limit: number): Promise<boolean> {
+    const key = this.#keys.principal(principal)
+    // Bounded: what was looked at is due later, or gone; by another server's clock perhaps a little too late.
+    for (let looked = 0; looked <= limit + PAGE; looked += PAGE) {
+      const held = (await this.#connection.call('zcard', [key], READS)) as number
+      if (held < limit) return false
+      const ids = await this.#due(key, PAGE, 0)
+      if (ids.length === 0) return true
+      await Promise.all(ids.map((id) => this.#lookAgain(id, key)))
+    }
+    return ((await this.#connection.call('zcard', [key], READS)) as number) >= limit
   }
 
   /** True if it was there: of several that remove the same entry, one did. */
   async remove(id: string): Promise<boolean> {
     const [index, due] = this.#keys.shardOf(id)
+    const owners = this.#keys.ownersOf(id)
+    const key = (await this.#connection.call('hget', [owners, id], READS)) as string | null
+    if (key !== null) {
+      await this.#connection.call('zrem', [key, id], REPEATABLE)
+      await this.#connection.call('hdel', [owners, id], REPEATABLE)
+    }
     const [removed] = await Promise.all([
       this.#connection.call('zrem', [due, id], REPEATABLE),
       this.#connection.call('zrem', [index, id], REPEATABLE),
@@ -61,14 +91,11 @@ export class RedisIndex {
 
   /** Drops the entries of up to `limit` sessions that are no more. */
   async sweep(limit: number, dryRun: boolean): Promise<{ swept: number; more: boolean }> {
-    const [seconds] = (await this.#connection.call('time', [], READS)) as [string]
-    const now = Number(seconds) * 1000
     let swept = 0
     let looked = 0
     for (const [, due] of this.#keys.shards()) {
       if (looked >= limit) break
-      const range = [due, '-inf', now + 1000, 'LIMIT', 0, limit - looked]
-      const ids = (await this.#connection.call('zrangebyscore', range, READS)) as string[]
+      const ids = await this.#due(due, limit - looked, 1000)
       looked += ids.length
       const gone = await Promise.all(ids.map((id) => this.#isGone(id, due, dryRun)))
       swept += gone.filter(Boolean).length
@@ -77,11 +104,39 @@ export class RedisIndex {
   }
 
   async #isGone(id: string, due: string, dryRun: boolean): Promise<boolean> {
-    const { log, record } = this.#keys.session(id)
-    const expiresAt = (await this.#connection.eval(EXPIRES, [log, record], [], READS)) as number
+    const expiresAt = await this.#expiry(id)
     if (expiresAt === 0) return dryRun || this.remove(id)
     // Used since we last looked: it is due again when it expires now.
     if (!dryRun) await this.#connection.call('zadd', [due, 'XX', expiresAt, id], REPEATABLE)
     return false
+  }
+
+  async #lookAgain(id: string, key: string): Promise<void> {
+    const expiresAt = await this.#expiry(id)
+    if (expiresAt === 0) {
+      await this.remove(id)
+      // Also where its way back was lost on the way.
+      await this.#connection.call('zrem', [key, id], REPEATABLE)
+    } else await this.#connection.call('zadd', [key, 'XX', expiresAt, id], REPEATABLE)
+  }
+
+  async #own(id: string, principal: string, expiresAt: number): Promise<void> {
+    const key = this.#keys.principal(principal)
+    // The way back first: an entry that nobody could drop would count for ever.
+    await this.#connection.call('hset', [this.#keys.ownersOf(id), id, key], REPEATABLE)
+    await this.#connection.call('zadd', [key, expiresAt, id], REPEATABLE)
+  }
+
+  /** Ids of a sorted set whose time has come, or comes within `soon` ms. */
+  async #due(key: string, limit: number, soon: number): Promise<string[]> {
+    const [seconds, micros] = (await this.#connection.call('time', [], READS)) as [string, string]
+    const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+    const range = [key, '-inf', now + soon, 'LIMIT', 0, limit]
+    return (await this.#connection.call('zrangebyscore', range, READS)) as string[]
+  }
+
+  async #expiry(id: string): Promise<number> {
+    const { log, record } = this.#keys.session(id)
+    return (await this.#connection.eval(EXPIRES, [log, record], [], READS)) as number
   }
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { PersistError } from '../../errors.ts'
 
 /**
@@ -19,6 +20,8 @@ import { PersistError } from '../../errors.ts'
  * | `nodes` | set | ids of nodes, for counting; dead ones are dropped by the sweep |
  * | `index:{0}` … `index:{15}` | sorted set | session ids in id order, for `list` |
  * | `due:{0}` … `due:{15}` | sorted set | session ids by when the sweep should look at them again |
+ * | `of:{0}` … `of:{15}` | hash | for each session that has a principal, the key of its principal's set |
+ * | `p:{hash}` | sorted set | session ids of one principal, by when they expired when last looked at |
  * | `layout` | string | the version of all this |
  */
 export class RedisKeys {
@@ -66,6 +69,16 @@ export class RedisKeys {
 
   shardOf(id: string): [index: string, due: string] {
     return this.#shard(hash(id) % SHARDS)
+  }
+
+  /** Which principal's set a session is in, for whoever finds that the session is gone. */
+  ownersOf(id: string): string {
+    return `${this.prefix}of:{${hash(id) % SHARDS}}`
+  }
+
+  /** A principal may be long, and says who somebody is: neither belongs into a key. */
+  principal(principal: string): string {
+    return `${this.prefix}p:{${createHash('sha256').update(principal).digest('base64url')}}`
   }
 
   /** Channels are not told apart by database, only by name. */

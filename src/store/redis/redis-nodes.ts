@@ -15,6 +15,9 @@ const GRACE = 400
  */
 const SETTLED = 1_500
 
+/** Nodes in a list at the most. */
+const LISTED = 1_000
+
 /** As a script answers it, see `nodeState`. */
 export const NodeState = { gone: 0, alive: 1, silent: 2, elsewhere: -1 } as const
 
@@ -86,6 +89,13 @@ export class RedisNodes implements NodeTable {
     if (state === undefined) return undefined
     if (state === NodeState.silent && (await this.isDead(id))) return undefined
     return { id, publicKey, profile }
+  }
+
+  async list(): Promise<readonly NodeRecord[]> {
+    this.#connection.assertOpen()
+    const ids = (await this.#connection.call('srandmember', [this.#keys.nodes, LISTED], READS)) as string[]
+    const nodes = await Promise.all(ids.map((id) => this.get(id)))
+    return nodes.filter((node) => node !== undefined)
   }
 
   /** What a script needs to tell how a node fares whose id it finds, see `nodeState`. */

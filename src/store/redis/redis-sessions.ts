@@ -6,10 +6,11 @@ import type {
   SessionRecord,
   SessionState,
   SessionTable,
+  SessionToCreate,
   SessionTouch,
 } from '../port.ts'
 import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated } from '../shared/refusals.ts'
+import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import { ALWAYS, READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import { decodeOpen } from './redis-entry.ts'
 import type { RedisIndex } from './redis-index.ts'
@@ -33,17 +34,18 @@ export class RedisSessions implements SessionTable {
     this.#index = index
   }
 
-  async create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }): Promise<number> {
+  async create(session: SessionToCreate): Promise<number> {
     this.#connection.assertOpen()
-    const { id, principal, state, owner, ttl } = session
+    const { id, principal, state, owner, ttl, limit } = session
     const text = `${JSON.stringify(principal)}\n${JSON.stringify(state)}`
     const { log, record, open, gone } = this.#keys.session(id)
+    // The principal's sessions and this one may live on different nodes of a cluster: counted before, never too many.
+    const full = limit !== undefined && principal !== null && (await this.#index.isFull(principal, limit))
+    // A taken or a terminated id is told first.
+    if (full) {
+      const [taking, ended] = await Promise.all([this.get(id), this.#connection.call('exists', [gone])])
+      throw ended === 1 ? terminated(id) : taking ? taken(id) : tooMany(limit)
+    }
     const generation = nextGeneration(0)
     const args = [randomBytes(4).toString('hex'), owner, Math.ceil(ttl), generation, text]
     const result = await this.#connection.eval(CREATE, [log, record, open, gone], args, REPEATABLE)
@@ -53,7 +55,7 @@ export class RedisSessions implements SessionTable {
     if (result === 'taken') {
       throw taken(id)
     }
-    await this.#index.add(id, Math.ceil(Date.now() + ttl))
+    await this.#index.add(id, Number(result), principal)
     return generation
   }
 
@@ -93,11 +95,14 @@ export class RedisSessions implements SessionTable {
     return (await this.#connection.eval(RELEASE, [log, record], [generation], REPEATABLE)) === 1
   }
 
-  async update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  async update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     this.#connection.assertOpen()
     const { log, record } = this.#keys.session(id)
-    const args = [generation, JSON.stringify(state)]
-    return (await this.#connection.eval(UPDATE, [log, record], args, REPEATABLE)) === 1
+    const whose = principal === undefined ? '' : JSON.stringify(principal)
+    const args = [generation, JSON.stringify(state), whose]
+    const updated = (await this.#connection.eval(UPDATE, [log, record], args, REPEATABLE)) === 1
+    if (updated && principal !== undefined) await this.#index.own(id, principal)
+    return updated
   }
 
   async touch(touches: readonly SessionTouch[]): Promise<readonly string[]> {

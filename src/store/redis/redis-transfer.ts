@@ -64,7 +64,7 @@ export class RedisTransfer implements Transfer {
       args.push(event.position, encode(event, ttl))
     }
     const done = (await this.#connection.eval(PUT, [log, record, open, gone], args, REPEATABLE)) === 1
-    if (done && session) await this.#index.add(sessionId, Math.ceil(expiresAt))
+    if (done && session) await this.#index.add(sessionId, Math.ceil(expiresAt), session.principal)
     return done
   }
 

@@ -35,6 +35,10 @@ export class LocalNodes implements NodeTable {
     return this.#nodes.renew(id, lease)
   }
 
+  list() {
+    return this.#nodes.list()
+  }
+
   get(id: string) {
     return this.#nodes.get(id)
   }

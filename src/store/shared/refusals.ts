@@ -19,6 +19,13 @@ export function taken(sessionId: string): PersistError {
   )
 }
 
+export function tooMany(limit: number): PersistError {
+  return new PersistError(
+    'SESSION_LIMIT',
+    `The principal has ${limit} sessions already, as many as it may have; end some, or raise maxSessionsPerPrincipal.`,
+  )
+}
+
 export function fenced(sessionId: string, ours: number, current: number): PersistError {
   return new PersistError(
     'FENCED',

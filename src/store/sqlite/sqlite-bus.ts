@@ -36,7 +36,7 @@ export class SqliteBus implements Bus {
   readonly #nodes: SqliteNodes
   readonly #wakeUps: SqliteWakeUps
   readonly #sockets: SqliteSockets
-  readonly #peers: SqlitePeers
+  readonly #peers = new SqlitePeers()
   readonly #receivers = new Map<string, Set<OnMessage>>()
   /** Bytes given to the file since then, and in the time before, each as long as the file keeps them. */
   readonly #carried = { since: 0, now: 0, before: 0 }
@@ -53,7 +53,6 @@ export class SqliteBus implements Bus {
     this.#nodes = nodes
     this.#wakeUps = wakeUps
     this.#sockets = sockets
-    this.#peers = new SqlitePeers((nodeId) => nodes.doubt(nodeId))
   }
 
   async send(nodeId: string, message: Uint8Array): Promise<boolean> {
@@ -62,7 +61,9 @@ export class SqliteBus implements Bus {
       const facts = `A message of ${message.length} bytes is longer than the ${MESSAGE_LIMIT} that one may have`
       throw new PersistError('INVALID_ARGUMENT', `${facts}; send less at once.`)
     }
-    const node = await this.#nodes.trust(nodeId)
+    // While it hears us its end is heard too, and the file need not be asked.
+    const isNear = this.#receivers.has(nodeId) || this.#peers.isConnected(nodeId)
+    const node = await (isNear ? this.#nodes.trust(nodeId) : this.#nodes.look(nodeId))
     if (!node) {
       this.#peers.forget(nodeId)
       return false

@@ -96,10 +96,9 @@ export class SqliteLog implements EventLog {
   }
 
   /** A new, empty log; one that had the name is dropped. Returns its row id. */
-  begin(sql: Sql, sessionId: string, generation: number, ttl: number): number {
+  begin(sql: Sql, sessionId: string, generation: number, expiresAt: number): number {
     this.drop(sql, sessionId)
     const epoch = randomBytes(4).toString('hex')
-    const expiresAt = this.#clock.now() + ttl
     return (sql(BEGIN_LOG).get(sessionId, epoch, generation, expiresAt, expiresAt) as { id: number }).id
   }
 
@@ -180,7 +179,7 @@ export class SqliteLog implements EventLog {
       throw log ? fenced(sessionId, generation, log.generation) : gone(sessionId)
     }
     if (!log) {
-      this.begin(sql, sessionId, 0, ttl)
+      this.begin(sql, sessionId, 0, now + ttl)
       log = this.#find(sql, sessionId, now)!
     }
     log.last = Math.max(log.last, beyond)

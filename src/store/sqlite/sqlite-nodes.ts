@@ -18,6 +18,8 @@ const REGISTER = `INSERT OR REPLACE INTO mcp_nodes (id, public_key, profile, lea
   VALUES (?,?,?,?,?,?)`
 const RENEW = 'UPDATE mcp_nodes SET lease_until = ? WHERE id = ? AND lease_until > ?'
 
+/** Nodes in a list at the most. */
+const LISTED = 1_000
 /** Nodes whose rows are remembered. */
 const REMEMBERED = 1_000
 
@@ -50,6 +52,8 @@ export class SqliteNodes implements NodeTable {
       })
       this.#letGo(id)
       this.#own.set(id, file)
+      // Whoever knew the node by its row of before is to look again.
+      await this.#sockets.hangUp(id)
     } catch (error) {
       this.#locks.release(file)
       throw error
@@ -69,13 +73,24 @@ export class SqliteNodes implements NodeTable {
   async unregister(id: string): Promise<void> {
     await this.#db.write((sql) => this.bury(sql, id))
     this.#letGo(id)
+    // Not before the row is gone: whoever is hung up on looks at it.
+    await this.#sockets.hangUp(id)
   }
 
   get(id: string): Promise<NodeRecord | undefined> {
     return this.#db.read((sql) => {
       const row = this.find(sql, id)
-      return row && { id: row.id, publicKey: row.publicKey, profile: row.profile }
+      return row && toRecord(row)
     })
+  }
+
+  list(): Promise<readonly NodeRecord[]> {
+    return this.#db.read((sql) =>
+      this.#all(sql)
+        .filter((row) => this.#isAlive(row))
+        .slice(0, LISTED)
+        .map(toRecord),
+    )
   }
 
   /** The row of a node that is alive. */
@@ -99,8 +114,7 @@ export class SqliteNodes implements NodeTable {
     sql('DELETE FROM mcp_letters WHERE node_id = ?').run(id)
     sql('DELETE FROM mcp_nodes WHERE id = ?').run(id)
     this.#locks.release(row.lockFile)
-    this.doubt(id)
-    this.#sockets.hangUp(id)
+    this.#trusted.delete(id)
     if (row.socket !== null) this.#sockets.remove(row.socket)
   }
 
@@ -116,13 +130,8 @@ export class SqliteNodes implements NodeTable {
     return dead.length
   }
 
-  /**
-   * As `find`, but the file is not asked again while the lease that was seen last runs: for those who would hear of the
-   * node's end in another way, and then say so with `doubt`.
-   */
-  async trust(id: string): Promise<SqliteNode | undefined> {
-    const known = this.#trusted.get(id)
-    if (known && known.leaseUntil > this.#clock.now()) return known
+  /** The row of a node that is alive, remembered for `trust`. */
+  async look(id: string): Promise<SqliteNode | undefined> {
     const node = await this.#db.read((sql) => this.find(sql, id))
     if (this.#trusted.size >= REMEMBERED) this.#trusted.clear()
     if (node) this.#trusted.set(id, node)
@@ -130,8 +139,13 @@ export class SqliteNodes implements NodeTable {
     return node
   }
 
-  doubt(id: string): void {
-    this.#trusted.delete(id)
+  /**
+   * As `look`, but the file is not asked while the lease that was seen last runs: for those who would hear of the node's
+   * end in another way.
+   */
+  async trust(id: string): Promise<SqliteNode | undefined> {
+    const known = this.#trusted.get(id)
+    return known && known.leaseUntil > this.#clock.now() ? known : this.look(id)
   }
 
   /** The node is heard on this socket from now on. */
@@ -152,4 +166,8 @@ export class SqliteNodes implements NodeTable {
   #all(sql: Sql): SqliteNode[] {
     return sql(COLUMNS).all() as SqliteNode[]
   }
+}
+
+function toRecord({ id, publicKey, profile }: SqliteNode): NodeRecord {
+  return { id, publicKey, profile }
 }

@@ -3,7 +3,7 @@ import { monotonicNow } from '../../clock.ts'
 import { MESSAGE_LIMIT } from '../port.ts'
 import { frameHead } from './sqlite-frames.ts'
 import type { SqliteNode } from './sqlite-nodes.ts'
-import { hello } from './sqlite-sockets.ts'
+import { ended, hello } from './sqlite-sockets.ts'
 
 /** How long a node may take to answer the first words, in ms. One that is stopped, or busy, does not. */
 const ANSWER_WITHIN = 500
@@ -18,13 +18,6 @@ const LAST_WORDS = 500
 /** The connections to other nodes' sockets, one each, made when there is first something to say. */
 export class SqlitePeers {
   readonly #peers = new Map<string, Peer>()
-  readonly #onLost: (nodeId: string) => void
-
-  /** `onLost`: a connection that stood has ended, and the node may have too. */
-  constructor(onLost: (nodeId: string) => void) {
-    this.#onLost = onLost
-  }
-
   /** False: it was not said, for there is no way to the node's socket. */
   async say(node: SqliteNode, message: Uint8Array): Promise<boolean> {
     const { id, socket } = node
@@ -32,10 +25,14 @@ export class SqlitePeers {
     if (peer && peer.path !== socket) this.forget(id)
     if (socket === null) return false
     if (peer?.path !== socket) {
-      peer = new Peer(id, socket, () => this.#onLost(id))
+      peer = new Peer(id, socket)
       this.#peers.set(id, peer)
     }
     return peer.say(message)
+  }
+
+  isConnected(nodeId: string): boolean {
+    return this.#peers.get(nodeId)?.isConnected ?? false
   }
 
   forget(nodeId: string): void {
@@ -53,7 +50,6 @@ export class SqlitePeers {
 class Peer {
   readonly path: string
   readonly #nodeId: string
-  readonly #onLost: () => void
   #connecting: Promise<Socket | undefined> | undefined
   #socket: Socket | undefined
   #failures = 0
@@ -62,10 +58,13 @@ class Peer {
   #waiting = 0
   #corked = false
 
-  constructor(nodeId: string, path: string, onLost: () => void) {
+  constructor(nodeId: string, path: string) {
     this.#nodeId = nodeId
     this.path = path
-    this.#onLost = onLost
+  }
+
+  get isConnected(): boolean {
+    return this.#socket !== undefined
   }
 
   async say(message: Uint8Array): Promise<boolean> {
@@ -91,15 +90,7 @@ class Peer {
     const socket = this.#socket
     this.#socket = undefined
     this.#retryAt = Number.POSITIVE_INFINITY
-    if (!socket || socket.destroyed) return Promise.resolve()
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => socket.destroy(), LAST_WORDS)
-      socket.once('close', () => {
-        clearTimeout(timer)
-        resolve()
-      })
-      socket.end(() => socket.destroy())
-    })
+    return socket ? ended(socket, LAST_WORDS) : Promise.resolve()
   }
 
   /** All that is said in one turn of the event loop is one write. */
@@ -129,11 +120,11 @@ class Peer {
       }
       this.#failures = 0
       this.#socket = socket
-      socket.once('close', () => {
-        if (this.#socket !== socket) return
-        this.#socket = undefined
-        this.#onLost()
-      })
+      const lost = () => {
+        if (this.#socket === socket) this.#socket = undefined
+      }
+      // At the end of what the node says, and not only when it is closed: the node waits for that with its farewell.
+      socket.once('end', lost).once('close', lost)
       return socket
     })
     return this.#connecting

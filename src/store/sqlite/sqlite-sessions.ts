@@ -7,10 +7,11 @@ import type {
   SessionRecord,
   SessionState,
   SessionTable,
+  SessionToCreate,
   SessionTouch,
 } from '../port.ts'
 import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated } from '../shared/refusals.ts'
+import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteLog } from './sqlite-log.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'
@@ -38,11 +39,13 @@ const COLUMNS = `SELECT session.id, principal, state, owner, generation, deliver
 const GET = `${COLUMNS} ${ALIVE} AND session.id = ?`
 const LIST = `${COLUMNS} ${ALIVE} AND session.id > ? AND (? IS NULL OR principal = ?) ORDER BY session.id LIMIT ?`
 const COUNT = `SELECT count(*) AS count ${ALIVE}`
+const COUNT_OF_PRINCIPAL = `SELECT count(*) AS count FROM (SELECT 1 ${ALIVE} AND principal = ? LIMIT ?)`
 const TOMBSTONE = 'SELECT 1 FROM mcp_sessions WHERE id = ? AND terminated_until > ?'
 const CREATE = `INSERT OR REPLACE INTO mcp_sessions
   (id, principal, state, owner, created_at, last_used_at, ttl, log_id, sweep_at) VALUES (?,?,?,?,?,?,?,?,?)`
 const USED = 'UPDATE mcp_sessions SET last_used_at = ? WHERE id = ?'
 const DELIVERED = 'UPDATE mcp_sessions SET delivered = ? WHERE id = ?'
+const UPDATE = 'UPDATE mcp_sessions SET state = ?, principal = coalesce(?, principal) WHERE id = ?'
 const TERMINATE = 'UPDATE mcp_sessions SET terminated_until = ?, sweep_at = ? WHERE id = ?'
 const DUE = `SELECT session.id, CASE WHEN terminated_until IS NOT NULL THEN terminated_until ELSE log.expires_at END AS until
   FROM mcp_sessions AS session LEFT JOIN mcp_logs AS log ON log.id = session.log_id AND log.session_id = session.id
@@ -64,14 +67,8 @@ export class SqliteSessions implements SessionTable {
     this.#nodes = nodes
   }
 
-  create(session: {
-    id: string
-    principal: string | null
-    state: SessionState
-    owner: string
-    ttl: number
-  }): Promise<number> {
-    const { id, principal, state, owner, ttl } = session
+  create(session: SessionToCreate): Promise<number> {
+    const { id, principal, state, owner, ttl, limit } = session
     return this.#db.write((sql) => {
       const now = this.#clock.now()
       if (sql(TOMBSTONE).get(id, now)) {
@@ -80,8 +77,12 @@ export class SqliteSessions implements SessionTable {
       if (this.#find(sql, id)) {
         throw taken(id)
       }
+      if (limit !== undefined && principal !== null) {
+        const { count } = sql(COUNT_OF_PRINCIPAL).get(now, principal, limit) as { count: number }
+        if (count >= limit) throw tooMany(limit)
+      }
       const generation = nextGeneration(0)
-      const logId = this.#log.begin(sql, id, generation, ttl)
+      const logId = this.#log.begin(sql, id, generation, now + ttl)
       sql(CREATE).run(id, principal, JSON.stringify(state), owner, now, now, ttl, logId, now + ttl)
       return generation
     })
@@ -116,10 +117,10 @@ export class SqliteSessions implements SessionTable {
     })
   }
 
-  update(id: string, generation: number, state: SessionState): Promise<boolean> {
+  update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
     return this.#db.write((sql) => {
       if (this.#find(sql, id)?.generation !== generation) return false
-      sql('UPDATE mcp_sessions SET state = ? WHERE id = ?').run(JSON.stringify(state), id)
+      sql(UPDATE).run(JSON.stringify(state), principal ?? null, id)
       return true
     })
   }

@@ -15,6 +15,9 @@ const GRACE = 60_000
 /** Sockets that a sweep calls at the most, to see whether somebody is there. */
 const SWEPT = 32
 
+/** How long whoever is hung up on may take to notice, in ms. */
+const FAREWELL = 200
+
 type OnMessage = (message: Uint8Array | undefined) => void
 
 interface Listening {
@@ -61,9 +64,13 @@ export class SqliteSockets {
     return this.#listening.get(nodeId)?.path ?? null
   }
 
-  /** The node is no more: whoever talks to it is to look whether it is there. */
-  hangUp(nodeId: string): void {
-    for (const caller of this.#listening.get(nodeId)?.callers ?? []) caller.destroy()
+  /**
+   * The node is no more: whoever talks to it is to look whether it is there. Resolves when all have noticed, or after a
+   * moment: one that is stopped does not.
+   */
+  async hangUp(nodeId: string): Promise<void> {
+    const callers = [...(this.#listening.get(nodeId)?.callers ?? [])]
+    await Promise.all(callers.map((caller) => ended(caller, FAREWELL)))
   }
 
   /** Removes the socket of a dead node, if it lies where ours do: what a row says is no reason to delete any file. */
@@ -87,10 +94,11 @@ export class SqliteSockets {
   }
 
   stop(nodeId: string): void {
-    this.hangUp(nodeId)
-    // Closing removes the file.
-    this.#listening.get(nodeId)?.server.close()
+    const { server, callers } = this.#listening.get(nodeId) ?? {}
     this.#listening.delete(nodeId)
+    for (const caller of callers ?? []) caller.destroy()
+    // Closing removes the file.
+    server?.close()
   }
 
   close(): void {
@@ -133,6 +141,19 @@ const NONCE = 16
 export function hello(nodeId: string): Buffer {
   const body = Buffer.concat([randomBytes(NONCE), Buffer.from(nodeId)])
   return Buffer.concat([frameHead(body.length), body])
+}
+
+/** Ends a connection in order: what was said arrives. Resolves when it is closed, after `within` ms by force. */
+export function ended(socket: Socket, within: number): Promise<void> {
+  if (socket.destroyed) return Promise.resolve()
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => socket.destroy(), within)
+    socket.once('close', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    socket.end()
+  })
 }
 
 function listening(server: Server, path: string): Promise<void> {

@@ -14,8 +14,8 @@ const LIST = `${COLUMNS} WHERE session_id IS ? AND id > ? AND expires_at > ? ORD
 const ANYBODYS =
   'SELECT 1 FROM mcp_tasks WHERE id = ? AND expires_at > ? AND (? IS NULL OR session_id IS NULL OR session_id = ?)'
 // Numbers have no holes: messages come at the end and go from the front. Two look-ups, however long the queue is.
-const QUEUE = `SELECT (SELECT min(number) FROM mcp_task_messages WHERE task_id = ?1) AS first,
-  (SELECT max(number) FROM mcp_task_messages WHERE task_id = ?1) AS last`
+const QUEUE = `SELECT (SELECT min(number) FROM mcp_task_messages WHERE task_id = ?) AS first,
+  (SELECT max(number) FROM mcp_task_messages WHERE task_id = ?) AS last`
 const PUSH = 'INSERT INTO mcp_task_messages (task_id, number, text) VALUES (?,?,?)'
 const FRONT = 'SELECT number, text FROM mcp_task_messages WHERE task_id = ? ORDER BY number LIMIT ?'
 const SHIFT = 'DELETE FROM mcp_task_messages WHERE task_id = ? AND number <= ?'
@@ -62,7 +62,7 @@ export class SqliteTasks implements TaskTable {
   push(id: string, { text, limit, sessionId }: Parameters<TaskTable['push']>[1]): Promise<Pushed> {
     return this.#db.write((sql) => {
       if (!this.#isThere(sql, id, sessionId)) return 'absent'
-      const { first, last } = sql(QUEUE).get(id) as { first: number | null; last: number | null }
+      const { first, last } = sql(QUEUE).get(id, id) as { first: number | null; last: number | null }
       const next = (last ?? 0) + 1
       if (next - (first ?? next) >= limit) return 'full'
       sql(PUSH).run(id, next, text)

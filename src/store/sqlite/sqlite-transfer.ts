@@ -91,7 +91,7 @@ export class SqliteTransfer implements Transfer {
       const known = sql(LOG).get(sessionId, now) as Log | undefined
       if (known && (known.epoch !== epoch || known.generation > generation)) return false
       if (this.#tombstone(sql, sessionId)) return false
-      const id = known?.id ?? this.#log.begin(sql, sessionId, generation, page.expiresAt - now)
+      const id = known?.id ?? this.#log.begin(sql, sessionId, generation, page.expiresAt)
       const last = known?.last ?? 0
       const events = page.events.filter(({ position }) => position > last)
       for (const { streamId, position, kind, payload, expiresAt } of events) {

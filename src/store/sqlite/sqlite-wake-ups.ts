@@ -19,6 +19,8 @@ interface News {
 
 /** The floor under lost wake-ups, in ms. One look costs some 10 microseconds. */
 const POLL = 500
+/** After the file has changed it is looked at once more, in ms: by then its commit can be seen. */
+const AGAIN = 5
 /** Wake-ups read in one look. */
 const PAGE = 500
 const NEWS = `SELECT id, channel, text FROM mcp_wakeups WHERE id > ? ORDER BY id LIMIT ${PAGE}`
@@ -34,8 +36,9 @@ const MESSAGES = 'messages:'
 
 /**
  * Hears what any process wrote: whoever has written touches the -wal file, and the operating system tells us. The write
- * itself is told too, but before the commit can be seen, and who looks at once may look too early. One watcher,
- * whatever the number of subscriptions, and none without.
+ * itself is told too, but before the commit can be seen, and who looks at once may look too early; only of another
+ * user's process, which may not touch the file, is there nothing else, and so we look again. One watcher, whatever the
+ * number of subscriptions, and none without.
  */
 export class SqliteWakeUps {
   readonly #db: SqliteDatabase
@@ -45,6 +48,7 @@ export class SqliteWakeUps {
   #watching: Promise<void> | undefined
   #watcher: FSWatcher | undefined
   #timer: NodeJS.Timeout | undefined
+  #again: NodeJS.Timeout | undefined
   #looks = 0
   #looking: Promise<void> | undefined
   #closed = false
@@ -100,6 +104,7 @@ export class SqliteWakeUps {
   async close(): Promise<void> {
     this.#closed = true
     clearInterval(this.#timer)
+    clearTimeout(this.#again)
     this.#watcher?.close()
     this.#channels.clear()
     await this.#looking
@@ -120,7 +125,13 @@ export class SqliteWakeUps {
       this.problem = `Wake-ups of other processes take up to ${POLL} ms: the file cannot be watched (${errorText(error)}).`
     }
     try {
-      this.#watcher ??= watch(`${this.#db.path}-wal`, { persistent: false }, () => this.wake())
+      this.#watcher ??= watch(`${this.#db.path}-wal`, { persistent: false }, () => {
+        this.wake()
+        this.#again ??= setTimeout(() => {
+          this.#again = undefined
+          this.wake()
+        }, AGAIN).unref()
+      })
       this.#watcher.on('error', failed)
     } catch (error) {
       failed(error)

@@ -32,7 +32,8 @@ end
 /**
  * KEYS  log, record, open streams, tombstone
  * ARGV  1 epoch, 2 owner, 3 ttl in ms, 4 generation, 5 principal and state: two lines of JSON
- * Result: 'ok', 'taken' or 'gone'. Sent a second time it is 'ok' again: nobody else draws the same generation.
+ * Result: when the session expires (ms), 'taken' or 'gone'. Sent a second time it says the same: nobody else draws the
+ * same generation.
  */
 export const CREATE = script(`${PRELUDE}${RECORD}
 local log, record, open = KEYS[1], KEYS[2], KEYS[3]
@@ -41,14 +42,14 @@ local numbers = live(log)
 local text = numbers and redis.call('GET', record)
 if text then
   local again = numbers[4] == tonumber(ARGV[4]) and string.match(text, '^[^\\n]*') == ARGV[2]
-  return again and 'ok' or 'taken'
+  return again and numbers[5] or 'taken'
 end
 redis.call('UNLINK', log, record, open)
 local expires = now + ARGV[3]
 redis.call('RPUSH', log, struct.pack(HEAD, 0, 0, 0, ARGV[4], expires, slack(expires), 0) .. ARGV[1])
 writeRecord(record, ARGV[2], 0, integer(now), integer(now), ARGV[3], ARGV[5])
 expireAt(slack(expires), log, record)
-return 'ok'
+return expires
 `)
 
 /**
@@ -93,11 +94,16 @@ writeRecord(KEYS[2], (string.gsub(text, '^[^\\n]*', '')))
 return 1
 `)
 
-/** KEYS log, record · ARGV 1 generation, 2 the state as JSON · Result: 1 replaced, 0 not in that generation */
+/**
+ * KEYS  log, record
+ * ARGV  1 generation, 2 the state as JSON, 3 the principal as JSON ('' unchanged)
+ * Result: 1 replaced, 0 not in that generation
+ */
 export const UPDATE = script(`${PRELUDE}${RECORD}
 local text, numbers = redis.call('GET', KEYS[2]), live(KEYS[1])
 if not numbers or not text or numbers[4] ~= tonumber(ARGV[1]) then return 0 end
-writeRecord(KEYS[2], (string.match(text, '^(.*)\\n')), ARGV[2])
+local head, principal = string.match(text, '^(.*)\\n([^\\n]*)\\n[^\\n]*$')
+writeRecord(KEYS[2], head, ARGV[3] == '' and principal or ARGV[3], ARGV[2])
 return 1
 `)
 

@@ -1,0 +1,12 @@
+import { errorResponse, type Request } from './json-rpc.ts'
+
+/** What the client is told of a call that must not be run again. */
+export function interrupted(request: Request): string {
+  const tool = request.method === 'tools/call' ? { tool: request.params?.['name'] } : {}
+  return errorResponse(
+    request.id,
+    -32603,
+    'The call was interrupted: the process that ran it ended before its answer was stored. It may or may not have taken effect.',
+    { reason: 'interrupted', method: request.method, ...tool },
+  )
+}

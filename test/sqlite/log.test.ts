@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { afterAll, onTestFinished, test } from 'vitest'
+import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
+import { append, message, readAll, session } from '../../src/testing/support.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mcp-persist-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+test('a log whose positions have holes is counted now and then, and not at each append', async () => {
+  const path = join(folder, 'sparse.db')
+  const [store, other] = [new SqliteEventStore(path), new SqliteEventStore(path)]
+  onTestFinished(() => Promise.all([store.close(), other.close()]).then(() => undefined))
+  const generation = await store.sessions.create(session('s', 'node'))
+  await append(store, 's', 'a', message(0), { generation })
+  // From here on positions are microseconds: the difference of two says nothing.
+  const claimed = (await store.sessions.claim('s', { owner: 'node', generation }))!
+  const database = new Database(path)
+  onTestFinished(() => void database.close())
+  // Each count writes down when the next one is due.
+  database.exec(`CREATE TABLE counts (x);
+    CREATE TRIGGER counted AFTER UPDATE OF trim_at ON mcp_logs BEGIN INSERT INTO counts VALUES (1); END`)
+  const limit = 100
+  for (let i = 1; i <= 500; i++) {
+    await append(store, 's', 'a', message(i), { generation: claimed.generation, limit })
+    // Another process's write makes it forget what it knew.
+    if (i % 5 === 0) await append(other, 'else', 'a', message(i))
+    if (i % 50 === 0) {
+      const events = await readAll(store, 's')
+      assert.equal(events.at(-1)!.payload, message(i))
+      assert.ok(
+        events.length >= Math.min(i, limit) && events.length <= limit * 1.1 + 1,
+        `${events.length} of ${i}`,
+      )
+    }
+  }
+  const { counts } = database.prepare('SELECT count(*) AS counts FROM counts').get() as { counts: number }
+  assert.ok(counts > 0 && counts < 60, `it was counted ${counts} times`)
+})
+
+test('a call that ends in the append that opens it leaves no open stream, and writes none', async () => {
+  const path = join(folder, 'quick.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const generation = await store.sessions.create(session('s', 'node'))
+  const database = new Database(path)
+  database.exec(
+    `CREATE TRIGGER refuse BEFORE INSERT ON mcp_open_streams BEGIN SELECT RAISE(ABORT, 'no'); END`,
+  )
+  database.close()
+  await store.log.append({
+    sessionId: 's',
+    generation,
+    ttl: 60_000,
+    events: [
+      { streamId: 'a', kind: 'open', payload: '{}' },
+      { streamId: 'a', kind: 'final', payload: '{}' },
+    ],
+  })
+  const claimed = await store.sessions.claim('s', { owner: 'node', generation })
+  assert.deepEqual(claimed?.open, [])
+})
