@@ -77,6 +77,7 @@ export class RedisSessions implements SessionTable {
    * again. And if somebody else has claimed or released the session meanwhile, generation or owner differ.
    */
   async claim(id: string, { owner, generation, keep }: SessionClaim): Promise<ClaimedSession | undefined> {
+    this.#connection.assertOpen()
     const before = await this.#get(id)
     if (!before || before.generation !== generation) return undefined
     if (before.ownerAlive && before.owner !== owner) return undefined
