@@ -208,3 +208,32 @@ test('a node whose connection only blinked is not taken for dead', async () => {
   assert.deepEqual(answers, [true, { id: 'there', publicKey: 'k', profile: '{}' }])
   assert.equal((await there.bus.collect('there')).length, 1)
 })
+
+test('Redis was down for 3 s: whoever comes first afterwards takes nobody for dead who comes back', async () => {
+  const nodes = Array.from({ length: 12 }, (_, i) => ({ id: `n${i}`, store: open({ keyPrefix: 'down:' }) }))
+  for (const { id, store } of nodes) {
+    await store.bus.receive(id, () => {})
+    await store.nodes.register({ id, publicKey: 'k', profile: '{}' }, 60_000)
+  }
+  await server.kill()
+  await pause(3_000)
+  await server.restart()
+  const judge = open({ keyPrefix: 'down:', timeout: 10_000 })
+  await judge.bus.receive('judge', () => {})
+  const until = performance.now() + 3_500
+  let looks = 0
+  while (performance.now() < until) {
+    const found = await Promise.all(nodes.map(({ id }) => judge.nodes.get(id)))
+    assert.ok(found.every(Boolean), `after ${looks} looks: ${found.map((each) => each?.id)}`)
+    looks += 1
+    await pause(10)
+  }
+  assert.ok(looks > 20)
+  for (const { id, store } of nodes) assert.equal(await store.nodes.renew(id, 60_000), true)
+  // And it would have found a dead one.
+  await nodes[0]!.store.close()
+  for (const deadline = performance.now() + 3_000; await judge.nodes.get('n0'); ) {
+    assert.ok(performance.now() < deadline, 'a dead one is found')
+    await pause(20)
+  }
+}, 60_000)

@@ -10,6 +10,7 @@ import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
 const url = inject('redisUrl')
 const children: ChildProcess[] = []
 const stores: RedisEventStore[] = []
+const prefixes: string[] = []
 
 afterEach(async () => {
   for (const child of children.splice(0)) child.kill('SIGKILL')
@@ -18,6 +19,7 @@ afterEach(async () => {
 
 async function start() {
   const keyPrefix = `nodes:${randomUUID()}:`
+  prefixes.push(keyPrefix)
   const script = fileURLToPath(new URL('node.ts', import.meta.url))
   const child = fork(script, [url, keyPrefix, 'there'], { execArgv: ['--import', 'tsx'] })
   children.push(child)
@@ -73,4 +75,18 @@ test('a node that stops listening on purpose is not taken for dead', async () =>
   await subscription.close()
   assert.ok(await store.nodes.get('quiet'))
   assert.equal(await store.bus.post('quiet', Buffer.from('x')), true)
+})
+
+test('a node that has only just come finds out within about two seconds', async () => {
+  const { child, store } = await start()
+  assert.ok(await store.nodes.get('there'))
+  await killed(child)
+  const fresh = new RedisEventStore({ url, keyPrefix: prefixes.at(-1)! })
+  stores.push(fresh)
+  const started = performance.now()
+  await fresh.bus.receive('fresh', () => {})
+  while (await fresh.nodes.get('there')) {
+    assert.ok(performance.now() - started < 2_600, 'it still takes it for alive')
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
 })

@@ -41,7 +41,7 @@ export function translate(where: string, error: unknown): PersistError {
   if (/^WRONGTYPE\b|WRONGTYPE Operation/.test(text)) {
     return new PersistError('STORE_CORRUPT', `${told}; something else uses keys with this prefix.`)
   }
-  if (isRefusal(text) || /\bNOPERM\b/.test(text)) {
+  if (isRefusal(text) || /\bNOPERM\b|user executing the script can't/.test(text)) {
     return new PersistError('STORE_UNAVAILABLE', `${told}; correct the user, the password or its rights.`)
   }
   return unavailable(where, text)

@@ -42,6 +42,7 @@ export class RedisLog implements EventLog {
   }
 
   async read(query: { sessionId: string; streamId?: string; after: number; limit: number }): Promise<Page> {
+    this.#connection.assertOpen()
     const { entries, ...page } = await this.entries(query)
     return { ...page, events: entries.map(decode) }
   }
@@ -53,7 +54,6 @@ export class RedisLog implements EventLog {
     after: number
     limit: number
   }): Promise<Omit<Page, 'events'> & { entries: Buffer[] }> {
-    this.#connection.assertOpen()
     const { sessionId, streamId, limit } = query
     const { log } = this.#keys.session(sessionId)
     const filter = streamId === undefined ? ['0', ''] : ['1', streamName(streamId)]

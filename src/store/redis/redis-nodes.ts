@@ -78,6 +78,10 @@ export class RedisNodes implements NodeTable {
 
   async get(id: string): Promise<NodeRecord | undefined> {
     this.#connection.assertOpen()
+    return this.#get(id)
+  }
+
+  async #get(id: string): Promise<NodeRecord | undefined> {
     const [node] = this.#keys.node(id)
     const args = [this.#channel(id), this.#ownChannel(id) ?? '']
     const answer = await this.#connection.eval(GET_NODE, [node], args, READS)
@@ -103,7 +107,7 @@ export class RedisNodes implements NodeTable {
   /** Does the node live, of which a script answered this? */
   async isAlive(id: string, state: number): Promise<boolean> {
     if (state === NodeState.silent) return !(await this.isDead(id))
-    if (state === NodeState.elsewhere) return (await this.get(id)) !== undefined
+    if (state === NodeState.elsewhere) return (await this.#get(id)) !== undefined
     return state === NodeState.alive
   }
 

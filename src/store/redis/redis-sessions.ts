@@ -61,6 +61,10 @@ export class RedisSessions implements SessionTable {
 
   async get(id: string): Promise<SessionRecord | undefined> {
     this.#connection.assertOpen()
+    return this.#get(id)
+  }
+
+  async #get(id: string): Promise<SessionRecord | undefined> {
     const { log, record } = this.#keys.session(id)
     const args = this.#nodes.stateArgs()
     return this.#record(id, (await this.#connection.eval(GET, [log, record], args, READS)) as Found)
@@ -73,7 +77,8 @@ export class RedisSessions implements SessionTable {
    * again. And if somebody else has claimed or released the session meanwhile, generation or owner differ.
    */
   async claim(id: string, { owner, generation, keep }: SessionClaim): Promise<ClaimedSession | undefined> {
-    const before = await this.get(id)
+    this.#connection.assertOpen()
+    const before = await this.#get(id)
     if (!before || before.generation !== generation) return undefined
     if (before.ownerAlive && before.owner !== owner) return undefined
     const { log, record, open } = this.#keys.session(id)
@@ -134,7 +139,7 @@ export class RedisSessions implements SessionTable {
     for (let looked = 0; looked < LOOKED_AT; ) {
       const ids = await this.#index.after(cursor, limit + 1)
       looked += ids.length
-      const records = await Promise.all(ids.map((id) => this.get(id)))
+      const records = await Promise.all(ids.map((id) => this.#get(id)))
       for (const [i, record] of records.entries()) {
         if (!record) await this.#index.remove(ids[i]!)
         else if (principal === undefined || record.principal === principal) {

@@ -21,6 +21,8 @@ export class RedisSubscriber {
   readonly #listeners = new Map<string, Set<OnBytes>>()
   /** The channels that Redis has confirmed, of the connection that stands. */
   readonly #confirmed = new Set<string>()
+  /** The channels of which something may have been missed, and whose listeners do not know it yet. */
+  readonly #missed = new Set<string>()
   #client: RedisClient | undefined
   #connecting: Promise<RedisClient> | undefined
   #attempt = 0
@@ -93,6 +95,7 @@ export class RedisSubscriber {
     listeners?.delete(listener)
     if (listeners?.size !== 0) return false
     this.#confirmed.delete(channel)
+    this.#missed.delete(channel)
     return this.#listeners.delete(channel)
   }
 
@@ -143,6 +146,7 @@ export class RedisSubscriber {
     this.#client = undefined
     this.#connecting = undefined
     this.#confirmed.clear()
+    for (const channel of this.#listeners.keys()) this.#missed.add(channel)
     clearInterval(this.#heartbeat)
     this.#reconnect()
   }
@@ -158,13 +162,15 @@ export class RedisSubscriber {
     this.#retry = undefined
     this.#connect().then(
       () => {
-        for (const channel of [...this.#listeners.keys()]) this.#tell(channel, undefined)
+        for (const channel of [...this.#missed]) this.#tell(channel)
       },
       () => this.#reconnect(),
     )
   }
 
-  #tell(channel: string, bytes: Buffer | undefined): void {
+  // What was missed is told before what is new, which may come with the same packet as the confirmation.
+  #tell(channel: string, bytes?: Buffer): void {
+    if (this.#missed.delete(channel) && bytes !== undefined) this.#tell(channel)
     for (const onBytes of [...(this.#listeners.get(channel) ?? [])]) onBytes(bytes)
   }
 

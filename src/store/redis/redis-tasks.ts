@@ -32,6 +32,10 @@ export class RedisTasks implements TaskTable {
 
   async get(id: string): Promise<TaskRecord | undefined> {
     this.#connection.assertOpen()
+    return this.#get(id)
+  }
+
+  async #get(id: string): Promise<TaskRecord | undefined> {
     const fields = [this.#keys.task(id)[0], 'session', 'version', 'value']
     const answer = await this.#connection.call('hmget', fields, READS)
     const [sessionId, version, value] = answer as (string | null)[]
@@ -44,7 +48,7 @@ export class RedisTasks implements TaskTable {
     const args = [version, value, ttl === undefined ? '' : Math.ceil(ttl)]
     const replaced = (await this.#connection.eval(REPLACE_TASK, this.#keys.task(id), args)) === 1
     if (replaced && ttl !== undefined) {
-      const task = await this.get(id)
+      const task = await this.#get(id)
       if (task) await this.#keepListed(id, task.sessionId, ttl)
     }
     return replaced
@@ -81,7 +85,7 @@ export class RedisTasks implements TaskTable {
   }
 
   async #find(id: string, sessionId: string | null): Promise<TaskRecord | undefined> {
-    const task = await this.get(id)
+    const task = await this.#get(id)
     if (!task) await this.#connection.call('zrem', [this.#keys.taskList(sessionId), id], REPEATABLE)
     return task
   }

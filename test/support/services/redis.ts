@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { aptInstall, findBinary, serviceMissing } from './binaries.ts'
+import type { Certificate } from './certificate.ts'
 import { freePort } from './free-port.ts'
 import { spawnTied, type TiedProcess } from './tied-process.ts'
 
@@ -71,18 +72,43 @@ export interface RedisSentinelService extends Service {
   readonly replica: RedisService
 }
 
+export interface RedisSentinelOptions {
+  /** Master and replica, and the sentinel, speak TLS as well, on ports of their own, which is where the URL leads. */
+  readonly tls?: { readonly sentinel: Certificate; readonly master: Certificate }
+}
+
 /** A master, a replica and one sentinel, which makes the replica the master within about a second. */
-export async function startRedisSentinel(): Promise<RedisSentinelService> {
-  const master = await startRedis()
-  const config = ['--replicaof', '127.0.0.1', `${master.port}`]
-  const [replica, port] = [await startRedis({ config }), await freePort()]
+export async function startRedisSentinel({ tls }: RedisSentinelOptions = {}): Promise<RedisSentinelService> {
+  const secured = async () => {
+    if (!tls) return []
+    const announced = await freePort()
+    const announce = ['--replica-announce-port', `${announced}`]
+    return [
+      '--tls-port',
+      `${announced}`,
+      ...Object.entries(tlsConfig(tls.master)).flatMap(([name, value]) => [`--${name}`, value]),
+      ...announce,
+    ]
+  }
+  const masterConfig = await secured()
+  const master = await startRedis({ config: masterConfig })
+  const config = ['--replicaof', '127.0.0.1', `${master.port}`, ...(await secured())]
+  const [replica, port, tlsPort] = [await startRedis({ config }), await freePort(), await freePort()]
+  const monitored = tls ? masterConfig[1]! : `${master.port}`
   const dir = mkdtempSync(join(tmpdir(), 'mcp-persist-sentinel-'))
   const file = join(dir, 'sentinel.conf')
   const lines = [
     `port ${port}`,
     `dir ${dir}`,
     `logfile ${join(dir, 'sentinel.log')}`,
-    `sentinel monitor mymaster 127.0.0.1 ${master.port} 1`,
+    ...(tls
+      ? [
+          `tls-port ${tlsPort}`,
+          'tls-replication yes',
+          ...Object.entries(tlsConfig(tls.sentinel)).map((pair) => pair.join(' ')),
+        ]
+      : []),
+    `sentinel monitor mymaster 127.0.0.1 ${monitored} 1`,
     'sentinel down-after-milliseconds mymaster 500',
     'sentinel failover-timeout mymaster 3000',
   ]
@@ -91,15 +117,19 @@ export async function startRedisSentinel(): Promise<RedisSentinelService> {
     return spawnTied(redisBinary(), [file, '--sentinel'], dir)
   }
   let sentinel = start()
-  await withClient(port, async (client) => {
-    const known = async () => (await client.call('sentinel', 'replicas', 'mymaster')) as string[][]
-    for (const deadline = performance.now() + 20_000; (await known()).length === 0; ) {
-      if (performance.now() > deadline) throw new Error('The sentinel did not find the replica within 20 s.')
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
-  })
+  if (!tls)
+    await withClient(port, async (client) => {
+      const known = async () => (await client.call('sentinel', 'replicas', 'mymaster')) as string[][]
+      for (const deadline = performance.now() + 20_000; (await known()).length === 0; ) {
+        if (performance.now() > deadline)
+          throw new Error('The sentinel did not find the replica within 20 s.')
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    })
   return {
-    url: `redis+sentinel://127.0.0.1:${port}/mymaster`,
+    url: tls
+      ? `rediss+sentinel://127.0.0.1:${tlsPort}/mymaster`
+      : `redis+sentinel://127.0.0.1:${port}/mymaster`,
     master,
     replica,
     kill: () => sentinel.kill(),
@@ -112,6 +142,11 @@ export async function startRedisSentinel(): Promise<RedisSentinelService> {
       rmSync(dir, { recursive: true, force: true })
     },
   }
+}
+
+/** Clients need no certificate; what servers say to each other is not verified here. */
+function tlsConfig({ cert, key }: Certificate): Record<string, string> {
+  return { 'tls-cert-file': cert, 'tls-key-file': key, 'tls-ca-cert-file': cert, 'tls-auth-clients': 'no' }
 }
 
 async function launch(
