@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { appShape, appShapes } from '../support/apps/app-shapes.ts'
 import { hello, parts } from '../support/apps/frameworks.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
-import { serveWrapped, type Wrapped } from '../support/serve.ts'
+import { serveUnwrapped, serveWrapped, type Wrapped } from '../support/serve.ts'
 import { until } from '../support/wait.ts'
 
 const nowhere = '00000000-0000-4000-8000-000000000000'
@@ -96,6 +96,40 @@ describe.each(appShapes)('$name', (shape) => {
     await until('the running call to be aborted', () =>
       served.journal.entries().some(({ what, tag }) => what === 'aborted' && tag === 'deleted'),
     )
+  })
+
+  it('an initialize in a batch, in a session, or as a notification is what it is unwrapped', async () => {
+    const unwrapped = await serveUnwrapped(shape)
+    onTestFinished(() => unwrapped.close())
+    const answers = async (url: string): Promise<readonly [status: number, opened: boolean][]> => {
+      const client = await RawClient.open(url)
+      const none = { 'mcp-session-id': undefined, 'mcp-protocol-version': undefined }
+      const { id: _, ...notification } = client.initialize()
+      const bodies: [body: unknown, headers: Record<string, undefined>][] = [
+        [[client.initialize()], none],
+        [[client.initialize(), client.initialize()], none],
+        [[client.initialize(), client.request('tools/list')], none],
+        // A factory has no app of its own to say that it takes one.
+        ...(shape.kind === 'app' ? [[notification, none] as [unknown, typeof none]] : []),
+        [client.initialize(), {}],
+        [[client.initialize()], {}],
+      ]
+      const all: [number, boolean][] = []
+      for (const [body, headers] of bodies) {
+        const response = await client.post(body, headers)
+        const session = response.headers.get('mcp-session-id')
+        await response.text()
+        all.push([response.status, response.ok && session !== null])
+        if (!response.ok || session === null) continue
+        const opened = client.clone()
+        opened.session = session
+        expect(await opened.tool('counter')).toBe('1')
+      }
+      return all
+    }
+    const expected = await answers(unwrapped.url)
+    expect(expected[0]).toEqual([200, true])
+    expect(await answers(served.url)).toEqual(expected)
   })
 
   it('passes on what is not ours, streaming included', async () => {
