@@ -31,7 +31,7 @@ export function units(appends: readonly Append[]): Unit[][] {
     const size = entries.reduce((sum, entry) => sum + entry.length, 0)
     const before = latest.get(sessionId)
     let unit = before?.unit
-    if (!unit || termsOf(unit.append) !== termsOf(append) || unit.size + size > CALL_SIZE) {
+    if (!unit || !isAlike(unit.append, append) || unit.size + size > CALL_SIZE) {
       unit = { append, entries: [], parts: [], opened: new OpenedOrEnded(), beyond, size: 0 }
       const round = before ? before.round + 1 : 0
       if (rounds.length === round) rounds.push([])
@@ -70,8 +70,8 @@ class OpenedOrEnded {
 }
 
 /** The first argument of a unit, as the append script reads it. */
-export function headOf({ beyond, opened }: Unit): string {
-  return [beyond, ...opened.numbers].join(' ')
+export function headOf({ append, beyond, opened }: Unit): string {
+  return [append.generation ?? '-', beyond, ...opened.numbers].join(' ')
 }
 
 export function calls(round: readonly Unit[], sessionsPerCall: number): Call[] {
@@ -91,6 +91,11 @@ export function calls(round: readonly Unit[], sessionsPerCall: number): Call[] {
   return found
 }
 
-function termsOf({ generation, ttl, touch = true, limit }: Append): string {
-  return `${generation} ${ttl} ${touch} ${limit}`
+/** What the appends of one call have in common. Not the generation: each session has one of its own. */
+function termsOf({ ttl, touch = true, limit }: Append): string {
+  return `${ttl} ${touch} ${limit}`
+}
+
+function isAlike(one: Append, other: Append): boolean {
+  return one.generation === other.generation && termsOf(one) === termsOf(other)
 }
