@@ -54,24 +54,27 @@ export function units(appends: readonly Append[]): Unit[][] {
  * ends in the same unit nor any end but the last.
  */
 class OpenedOrEnded {
-  readonly #streams = new Map<string, number[]>()
+  readonly #streams = new Map<string, { readonly number: number; readonly sign: 'o' | 'e' }[]>()
 
   note({ streamId, kind }: NewEvent, number: number): void {
-    if (kind === 'final' || kind === 'end') this.#streams.set(streamId, [number])
+    if (kind === 'final' || kind === 'end') this.#streams.set(streamId, [{ number, sign: 'e' }])
     if (kind !== 'open') return
     const before = this.#streams.get(streamId)
-    if (before) before.push(number)
-    else this.#streams.set(streamId, [number])
+    const opened = { number, sign: 'o' } as const
+    if (before) before.push(opened)
+    else this.#streams.set(streamId, [opened])
   }
 
-  get numbers(): number[] {
-    return [...this.#streams.values()].flat().sort((a, b) => a - b)
+  /** In the order of the entries. */
+  get signs(): string[] {
+    const noted = [...this.#streams.values()].flat().sort((a, b) => a.number - b.number)
+    return noted.map(({ number, sign }) => `${sign}${number}`)
   }
 }
 
 /** The first argument of a unit, as the append script reads it. */
 export function headOf({ append, beyond, opened }: Unit): string {
-  return [append.generation ?? '-', beyond, ...opened.numbers].join(' ')
+  return [append.generation ?? '-', beyond, ...opened.signs].join(' ')
 }
 
 export function calls(round: readonly Unit[], sessionsPerCall: number): Call[] {

@@ -15,8 +15,8 @@ import { PRELUDE } from './prelude.ts'
  *       6 events of a session to keep, '' all
  *       7 events of each append
  *       then, for each append: its generation ('-' not fenced), the position to go on beyond, and the numbers of those
- *       entries that open or end a stream, `<generation> <beyond>{ <n>}`; and the entries, without their positions:
- *       `<ttl ms> <kind> <stream> <payload>`
+ *       entries that open ('o') or end ('e') a stream, `<generation> <beyond>{ o<n>| e<n>}`; and the entries, without
+ *       their positions: `<ttl ms> <kind> <stream> <payload>`
  *
  * Result, for each append, two values: the first position (the others follow by one) and the epoch; -1 and the
  * generation: fenced; -2 and '': no such session; -3 and a message: Redis refused.
@@ -104,7 +104,7 @@ local function append(log, record, open, number, first)
     expires = now + ttl
     if expires > dies then dies, extended = slack(expires), true end
   end
-  if changes ~= '' then
+  if changes ~= '' and (streams > 0 or string.find(changes, 'o', 1, true)) then
     for n in string.gmatch(changes, '%d+') do
       streams = noteOpen(open, streams, ARGV[first + n], position + n - 1, dies)
     end
