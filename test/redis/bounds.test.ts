@@ -124,6 +124,28 @@ test('a script carries about a megabyte, of one session or of many; what is larg
   }
 })
 
+test('sessions of any generations share a script; what else differs does not', () => {
+  const append = (i: number, over: Partial<Append> = {}): Append => {
+    return {
+      sessionId: `s${i}`,
+      events: event('x'),
+      ttl: 1000,
+      limit: 9,
+      generation: 1000 + i,
+      beyond: i,
+      ...over,
+    }
+  }
+  const alike = Array.from({ length: 64 }, (_, i) => append(i))
+  assert.deepEqual(
+    units(alike).map((round) => calls(round, 64).length),
+    [1],
+  )
+  const others = [append(64, { ttl: 2 }), append(65, { limit: 8 }), append(66, { touch: false })]
+  assert.equal(calls(units([...alike, ...others])[0]!, 64).length, 4)
+  assert.equal(units([append(1), append(1, { generation: 7 })]).length, 2, 'one session in two generations')
+})
+
 test('hundreds of large appends to one session are stored in order', async () => {
   const store = open({ keyPrefix: 'large:', timeout: 20_000 })
   const payload = 'y'.repeat(MIB / 4)

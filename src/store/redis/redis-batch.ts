@@ -31,7 +31,7 @@ export function units(appends: readonly Append[]): Unit[][] {
     const size = entries.reduce((sum, entry) => sum + entry.length, 0)
     const before = latest.get(sessionId)
     let unit = before?.unit
-    if (!unit || termsOf(unit.append) !== termsOf(append) || unit.size + size > CALL_SIZE) {
+    if (!unit || !isAlike(unit.append, append) || unit.size + size > CALL_SIZE) {
       unit = { append, entries: [], parts: [], opened: new OpenedOrEnded(), beyond, size: 0 }
       const round = before ? before.round + 1 : 0
       if (rounds.length === round) rounds.push([])
@@ -54,24 +54,27 @@ export function units(appends: readonly Append[]): Unit[][] {
  * ends in the same unit nor any end but the last.
  */
 class OpenedOrEnded {
-  readonly #streams = new Map<string, number[]>()
+  readonly #streams = new Map<string, { readonly number: number; readonly sign: 'o' | 'e' }[]>()
 
   note({ streamId, kind }: NewEvent, number: number): void {
-    if (kind === 'final' || kind === 'end') this.#streams.set(streamId, [number])
+    if (kind === 'final' || kind === 'end') this.#streams.set(streamId, [{ number, sign: 'e' }])
     if (kind !== 'open') return
     const before = this.#streams.get(streamId)
-    if (before) before.push(number)
-    else this.#streams.set(streamId, [number])
+    const opened = { number, sign: 'o' } as const
+    if (before) before.push(opened)
+    else this.#streams.set(streamId, [opened])
   }
 
-  get numbers(): number[] {
-    return [...this.#streams.values()].flat().sort((a, b) => a - b)
+  /** In the order of the entries. */
+  get signs(): string[] {
+    const noted = [...this.#streams.values()].flat().sort((a, b) => a.number - b.number)
+    return noted.map(({ number, sign }) => `${sign}${number}`)
   }
 }
 
 /** The first argument of a unit, as the append script reads it. */
-export function headOf({ beyond, opened }: Unit): string {
-  return [beyond, ...opened.numbers].join(' ')
+export function headOf({ append, beyond, opened }: Unit): string {
+  return [append.generation ?? '-', beyond, ...opened.signs].join(' ')
 }
 
 export function calls(round: readonly Unit[], sessionsPerCall: number): Call[] {
@@ -91,6 +94,11 @@ export function calls(round: readonly Unit[], sessionsPerCall: number): Call[] {
   return found
 }
 
-function termsOf({ generation, ttl, touch = true, limit }: Append): string {
-  return `${generation} ${ttl} ${touch} ${limit}`
+/** What the appends of one call have in common. Not the generation: each session has one of its own. */
+function termsOf({ ttl, touch = true, limit }: Append): string {
+  return `${ttl} ${touch} ${limit}`
+}
+
+function isAlike(one: Append, other: Append): boolean {
+  return one.generation === other.generation && termsOf(one) === termsOf(other)
 }

@@ -107,9 +107,9 @@ export class RedisLog implements EventLog {
       return [log, record, open]
     })
     const { append, entries } = call[0]!
-    const { ttl, touch = true, limit = '', generation = '' } = append
+    const { ttl, touch = true, limit = '' } = append
     const epoch = randomBytes(4).toString('hex')
-    const terms = [Math.ceil(ttl), touch ? '1' : '0', limit, generation, entries.length]
+    const terms = [Math.ceil(ttl), touch ? '1' : '0', limit, entries.length]
     const args: (string | number)[] = [this.#sender, epoch, this.#number + 1, ...terms]
     this.#number += call.length
     for (const unit of call) {

@@ -13,10 +13,10 @@ import { PRELUDE } from './prelude.ts'
  *       4 ttl in ms
  *       5 '1': it counts as use of the session
  *       6 events of a session to keep, '' all
- *       7 generation, '' not fenced
- *       8 events of each append
- *       then, for each append: the position to go on beyond, with the numbers of those entries that open or end a
- *       stream, `<beyond>{ <n>}`; and the entries, without their positions: `<ttl ms> <kind> <stream> <payload>`
+ *       7 events of each append
+ *       then, for each append: its generation ('-' not fenced), the position to go on beyond, and the numbers of those
+ *       entries that open ('o') or end ('e') a stream, `<generation> <beyond>{ o<n>| e<n>}`; and the entries, without
+ *       their positions: `<ttl ms> <kind> <stream> <payload>`
  *
  * Result, for each append, two values: the first position (the others follow by one) and the epoch; -1 and the
  * generation: fenced; -2 and '': no such session; -3 and a message: Redis refused.
@@ -30,7 +30,7 @@ import { PRELUDE } from './prelude.ts'
  */
 export const APPEND = script(`${PRELUDE}${OPEN_STREAMS}
 local sender, newEpoch, ttl, touches = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1'
-local limit, fence, count = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local limit, count = tonumber(ARGV[6]), tonumber(ARGV[7])
 local FULL = HEAD .. 'c8c8I6I7'
 local pack, unpackNumbers, sub, call = struct.pack, struct.unpack, string.sub, redis.call
 
@@ -49,6 +49,8 @@ end
 
 local function append(log, record, open, number, first)
   local touch = touches
+  local fence, beyond, changes = string.match(ARGV[first], '^(%S+) (%d+)(.*)$')
+  fence = tonumber(fence)
   local raw = call('LINDEX', log, 0)
   raw = raw and modern(raw)
   local last, floor, due, generation, expires, dies, streams, epoch, latest, done, where
@@ -85,7 +87,6 @@ local function append(log, record, open, number, first)
     _, position, due = trim(log, 1000)
     floor = position or floor
   end
-  local beyond, changes = string.match(ARGV[first], '^(%d+)(.*)$')
   local position = math.max(last + 1, beyond + 1, micros)
   if count > 0 then
     local events = push(log, position, first + 1) - 1
@@ -103,7 +104,7 @@ local function append(log, record, open, number, first)
     expires = now + ttl
     if expires > dies then dies, extended = slack(expires), true end
   end
-  if changes ~= '' then
+  if changes ~= '' and (streams > 0 or string.find(changes, 'o', 1, true)) then
     for n in string.gmatch(changes, '%d+') do
       streams = noteOpen(open, streams, ARGV[first + n], position + n - 1, dies)
     end
@@ -117,7 +118,7 @@ end
 local results, number = {}, tonumber(ARGV[3])
 for i = 0, #KEYS / 3 - 1 do
   local ok, position, epoch =
-    pcall(append, KEYS[3 * i + 1], KEYS[3 * i + 2], KEYS[3 * i + 3], number + i, 9 + i * (count + 1))
+    pcall(append, KEYS[3 * i + 1], KEYS[3 * i + 2], KEYS[3 * i + 3], number + i, 8 + i * (count + 1))
   if not ok then
     position, epoch = -3, type(position) == 'table' and position.err or tostring(position)
   end
