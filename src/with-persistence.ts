@@ -1,10 +1,12 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { isAppGone } from './app/app.ts'
 import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
 import { delay, monotonicNow } from './clock.ts'
 import { errorText, PersistError } from './errors.ts'
 import { DrainingServer } from './http/draining-server.ts'
 import { type FetchOptions, serveFetch } from './http/serve-fetch.ts'
 import { type ParsedRequest, serveNode } from './http/serve-node.ts'
+import { serveUpgrades } from './http/upgrade.ts'
 import { type PersistOptions, resolveOptions } from './options.ts'
 import { Engine } from './session/engine.ts'
 import { MemoryEventStore } from './store/memory/memory-store.ts'
@@ -15,6 +17,12 @@ import type { Store } from './store/store.ts'
 const LINGER = 1000
 // Milliseconds that a moment to stop listening is waited for; half of the deadline, where that is less.
 const ACCEPT = 2000
+
+/** For a request that is none of the endpoint's, when the server behind `{ url }` does not answer it. */
+const NO_ANSWER = {
+  headers: { 'content-type': 'text/plain' },
+  body: 'The server behind this one did not answer.\n',
+}
 
 /** A request handler in all the shapes that frameworks want. */
 export interface PersistentHandler {
@@ -68,6 +76,11 @@ export function withPersistence(
   })
   const servers = new Set<DrainingServer>()
   const isEndpoint = (path: string) => path === settings.path || path === `${settings.path}/`
+  /** Not on the endpoint, not with a session, and not to HTTP/2, which we do not speak on such a connection. */
+  const leavesHttp = ({ url = '/', headers }: IncomingMessage) =>
+    !isEndpoint(url.split('?', 1)[0]!) &&
+    headers['mcp-session-id'] === undefined &&
+    !/\bh2c\b/i.test(headers.upgrade ?? 'h2c')
 
   function node(
     req: ParsedRequest,
@@ -83,17 +96,14 @@ export function withPersistence(
         settings.logger.error({ error: String(error) }, 'a response could not be written')
         res.destroy()
       })
-    } else if (resolved.passNode) {
+    } else if (resolved.passNode && !(next && resolved.kind === 'url')) {
       Promise.resolve(resolved.passNode(req, res)).catch((error: unknown) => {
-        settings.logger.error({ url: req.url, error: errorText(error) }, 'the app threw')
-        res.destroy()
+        void passFailed(req.url, error)
+        if (!isAppGone(error) || res.headersSent) res.destroy()
+        else res.writeHead(502, NO_ANSWER.headers).end(NO_ANSWER.body)
       })
     } else if (next) {
       next()
-    } else if (resolved.kind === 'url') {
-      serveNode(req, res, Number.MAX_SAFE_INTEGER, (request) => engine.pass(request)).catch(() =>
-        res.destroy(),
-      )
     } else {
       res
         .writeHead(404, { 'content-type': 'text/plain' })
@@ -104,10 +114,30 @@ export function withPersistence(
   async function fetch(request: Request, fetchOptions: FetchOptions = {}): Promise<Response> {
     const { pathname } = new URL(request.url)
     if (resolved.kind !== 'factory' && !isEndpoint(pathname)) {
-      if (resolved.passFetch) return resolved.passFetch(request)
+      if (resolved.passFetch) return passed(request, resolved.passFetch)
       return serveFetch(request, fetchOptions, Number.MAX_SAFE_INTEGER, (each) => engine.pass(each))
     }
     return serveFetch(request, fetchOptions, settings.maxBodyBytes, (each) => engine.handle(each))
+  }
+
+  async function passed(
+    request: Request,
+    pass: (request: Request) => Response | Promise<Response>,
+  ): Promise<Response> {
+    try {
+      return await pass(request)
+    } catch (error) {
+      if (!isAppGone(error)) throw error
+      if (!request.signal.aborted) void passFailed(request.url, error)
+      return new Response(NO_ANSWER.body, { status: 502, headers: NO_ANSWER.headers })
+    }
+  }
+
+  /** That the app is away is said once; not again for each request. */
+  async function passFailed(url: string | undefined, error: unknown): Promise<void> {
+    if (await resolved.app.presence?.check()) return
+    const what = isAppGone(error) ? 'the app did not answer' : 'the app threw'
+    settings.logger.error({ url, error: errorText(error) }, what)
   }
 
   let draining = false
@@ -119,6 +149,7 @@ export function withPersistence(
     // New connections go elsewhere first: what the drain cuts comes again at once. Those that are open are served until
     // they have what they asked for.
     await Promise.all([...servers].map((server) => server.stopListening(Math.min(ACCEPT, deadline / 2))))
+    resolved.tunnels?.close()
     let connected = servers.size > 0
     const ended = Promise.all([...servers].map((server) => server.ended(left()))).then(() => {
       connected = false
@@ -163,6 +194,8 @@ export function withPersistence(
     listen: (...args: unknown[]) => {
       const server = new DrainingServer((req, res) => node(req, res, undefined, false))
       servers.add(server)
+      const { tunnels } = resolved
+      if (tunnels) serveUpgrades(server, leavesHttp, (...upgrade) => void tunnels.open(...upgrade))
       return Reflect.apply(server.listen, server, args)
     },
     close: (closeOptions?: { deadline?: number }) => {

@@ -5,7 +5,10 @@ import type { App } from './app.ts'
 import { FactoryApp, type ServerFactory } from './factory-app.ts'
 import { FetchApp, type Fetcher } from './fetch-app.ts'
 import { NodeApp, type NodeListener } from './node-app.ts'
-import { UrlApp } from './url-app.ts'
+import { passFetch, passNode } from './url/pass.ts'
+import { Tunnels } from './url/tunnels.ts'
+import { Upstream } from './url/upstream.ts'
+import { UrlApp } from './url/url-app.ts'
 
 /** A Fastify instance, as far as we use it. */
 interface FastifyLike {
@@ -33,6 +36,8 @@ export interface ResolvedApp {
   /** For requests that are none of ours: the app itself, on the client's own request and response. */
   readonly passNode?: NodeListener
   readonly passFetch?: (request: Request) => Response | Promise<Response>
+  /** The same for connections that leave HTTP behind, where the app has no server of ours to listen on. */
+  readonly tunnels?: Tunnels
   /** The path of the MCP endpoint where the app itself tells. */
   readonly path?: string
 }
@@ -106,7 +111,15 @@ function remote(given: string | URL): ResolvedApp {
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
     throw refuse(`the url "${text}"`, 'it must start with http:// or https://')
   }
-  return { kind: 'url', app: new UrlApp(url), ...(url.pathname !== '/' && { path: url.pathname }) }
+  const upstream = new Upstream(url)
+  return {
+    kind: 'url',
+    app: new UrlApp(upstream),
+    passNode: (req, res) => passNode(upstream, req, res),
+    passFetch: (request) => passFetch(upstream, request),
+    tunnels: new Tunnels(upstream),
+    ...(url.pathname !== '/' && { path: url.pathname }),
+  }
 }
 
 function refuse(got: string, hint: string): PersistError {
