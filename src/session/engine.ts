@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type App, type AppRequest, header, isEventStream, readBody } from '../app/app.ts'
+import { type App, AppAway, type AppRequest, header, isAppGone, isEventStream, readBody } from '../app/app.ts'
 import { delay, monotonicNow } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
 import type { Settings } from '../options.ts'
@@ -7,6 +7,7 @@ import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/store.ts'
 import type { StreamRef } from './cluster/letters.ts'
 import { Peers } from './cluster/peers.ts'
+import { CallLeft } from './live/calls.ts'
 import type { OwnerAnswer, RemoteListener } from './live/live-session.ts'
 import { LocalApp, LocalSessionLost, ownPost, readMessages } from './live/local-app.ts'
 import { STANDALONE } from './live/subscribers.ts'
@@ -15,6 +16,7 @@ import { Node } from './ownership/membership.ts'
 import { type Directory, Holder } from './ownership/owned-sessions.ts'
 import {
   type Answer,
+  appAway,
   clientHeaders,
   refuse,
   relay,
@@ -26,6 +28,9 @@ import { isResponse, type Message, parseMessage } from './protocol/json-rpc.ts'
 import { primes } from './protocol/priming.ts'
 import { principalOf } from './protocol/principal.ts'
 import { Tail } from './streams/tail.ts'
+
+// Milliseconds between looks for the next owner of a call whose app is away.
+const SETTLING = 100
 
 export interface EngineOptions {
   readonly app: App
@@ -91,6 +96,7 @@ export class Engine {
       onIdle: (live) => this.#holder.release(live),
       onKeepAlive: () => this.#peers.edge.keepAlive(),
     })
+    app.presence?.onChange((away, reason) => this.#appChanged(away, reason))
   }
 
   /** Never rejects: what the store or the app throws becomes a 503 or 500 and a line in the log. */
@@ -100,11 +106,14 @@ export class Engine {
       return await this.#route(request)
     } catch (error) {
       const { logger } = this.#options.settings
+      // That it is away is said once, not for each request.
+      if (error instanceof AppAway) return appAway()
       const sessionId = request.headers['mcp-session-id']
       logger.error({ sessionId, method: request.method, error: errorText(error) }, 'a request failed')
       if (isPersistError(error, 'STORE_UNAVAILABLE') || isPersistError(error, 'OVERLOADED')) {
         return unavailable('The session cannot be looked up.')
       }
+      if (isAppGone(error)) return appAway()
       return refuse(500, isPersistError(error) ? error.message : 'Internal server error', { code: -32603 })
     } finally {
       this.#handling -= 1
@@ -163,6 +172,20 @@ export class Engine {
     return this.#options.settings.retryInterval ?? 1000
   }
 
+  #appChanged(away: boolean, reason: unknown): void {
+    const { logger } = this.#options.settings
+    if (!away) {
+      logger.warn({}, 'the app is back')
+      return
+    }
+    const facts = { error: errorText(reason) }
+    logger.error(
+      facts,
+      'the app cannot be reached: its sessions are given up, and no new ones are taken until it is back',
+    )
+    void this.#holder.giveAway()
+  }
+
   async #lapsed(): Promise<void> {
     await this.#holder.reclaim()
     this.#peers.edge.orphanAll()
@@ -184,7 +207,7 @@ export class Engine {
     return this.#serve({
       sessionId: id,
       principal,
-      streamId: randomBytes(9).toString('base64url'),
+      streamId: newStreamId(),
       again: false,
       request,
     })
@@ -195,30 +218,42 @@ export class Engine {
     const { settings } = this.#options
     const { sessionId, principal, request } = asked
     const giveUp = monotonicNow() + settings.lease * 2 + 5000
-    for (let again = asked.again; monotonicNow() < giveUp; ) {
+    let { again, streamId } = asked
+    while (monotonicNow() < giveUp && !request.signal?.stopped) {
       const found = await this.#holder.find(sessionId, principal, request)
+      // A call that was begun is settled by whoever has an app for it, this node or another: its answer will be in the log.
+      if ('answer' in found && found.away && again) {
+        await delay(SETTLING)
+        continue
+      }
       if ('answer' in found) return found.answer
       if ('missing' in found) return this.#notFound(request)
       if ('live' in found) {
-        const own = await this.#serveOwn({ ...asked, again })
+        const own = await this.#serveOwn({ ...asked, streamId, again })
         // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
-        if (own !== 'moved') return own as Answer
+        if (own !== 'moved' && own !== 'gone') return own as Answer
+        if (own === 'gone') again = true
+        else if (!again) streamId = newStreamId()
+        await delay(20)
         continue
       }
       if ('moved' in found) continue
       // Nobody would collect the reply.
       if (this.#holder.draining) return unavailable('This process is shutting down.')
       const priming = primes(request, found.record.state, settings)
-      const answer = await this.#peers.edge.forward(found.owner, { ...asked, again, priming })
+      const answer = await this.#peers.edge.forward(found.owner, { ...asked, streamId, again, priming })
       if (answer !== 'gone' && answer !== 'moved') return answer
       if (answer === 'gone') again = true
+      // Nothing was made of it, and what its record says is over.
+      else if (!again) streamId = newStreamId()
       await delay(20)
     }
     return unavailable('The session has no owner that answers.')
   }
 
-  /** `moved`: the session has just left this node. */
-  async #serveOwn(asked: SessionRequest): Promise<OwnerAnswer | 'moved'> {
+  /** `moved`: the session has just left this node. `gone`: the same, and the app may have seen the request. */
+  async #serveOwn(asked: SessionRequest): Promise<OwnerAnswer | 'moved' | 'gone'> {
+    const { app } = this.#options
     const { sessionId, principal, request } = asked
     const own = asked.remote !== undefined
     for (let attempt = 1; ; attempt += 1) {
@@ -229,6 +264,15 @@ export class Engine {
       try {
         return await found.live.handle(request, asked)
       } catch (error) {
+        if (error instanceof CallLeft) return 'gone'
+        if (isAppGone(error)) {
+          // It may be shutting down, and the calls that run in the session be about to end.
+          if (error instanceof AppAway && found.live.calls > 0 && app.presence?.away) return appAway()
+          await this.#holder.broken(found.live)
+          // Nothing was asked of the app: it may be asked where it is. What broke off under anything but a call is the client's to
+          // repeat: it may be what broke the app.
+          return error instanceof AppAway ? 'moved' : appAway()
+        }
         if (!(error instanceof LocalSessionLost) || attempt > 1) throw error
         // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
         await this.#holder.forget(found.live, false)
@@ -239,6 +283,7 @@ export class Engine {
   async #initialize(request: AppRequest): Promise<Answer> {
     const { app, settings } = this.#options
     if (this.#holder.draining) return unavailable('This process is shutting down.')
+    if (app.presence?.away) return appAway()
     const principal = await principalOf(request, settings)
     await this.#node.join()
     const response = await app.fetch(request)
@@ -299,6 +344,10 @@ export class Engine {
       onClose,
     })
   }
+}
+
+function newStreamId(): string {
+  return randomBytes(9).toString('base64url')
 }
 
 function isInitialize(parsed: unknown): boolean {

@@ -41,7 +41,7 @@ export interface Followed {
 
 interface Pending {
   readonly owner: string
-  readonly resolve: (answer: ReplyLetter['answer'] | 'gone') => void
+  readonly resolve: (answer: ReplyLetter['answer']) => void
 }
 
 /** What this node does for clients whose session lives at another: forwards, and serves the answers from the log. */
@@ -67,7 +67,7 @@ export class Edge {
     // Wake-ups may be here before the reply: the tail of a stream that is yet to begin is there to catch them.
     const early = { streamId, after: 0, fresh: true, priming: forwarded.priming }
     if (request.method === 'POST' && !again) this.#follow(call, owner, forwarded, early)
-    const answer = await new Promise<ReplyLetter['answer'] | 'gone'>((resolve, reject) => {
+    const answer = await new Promise<ReplyLetter['answer']>((resolve, reject) => {
       this.#pending.set(call, { owner, resolve })
       const from = nodeId()!
       const wire = toWire(request)

@@ -32,8 +32,11 @@ export interface WireRequest {
 export interface ReplyLetter {
   readonly type: 'reply'
   readonly call: string
-  /** `moved`: the addressee does not own the session (any more); ask the store who does. */
-  readonly answer: WireAnswer | 'moved'
+  /**
+   * `moved`: the addressee does not own the session (any more); ask the store who does. `gone`: the same, and the app may have
+   * seen the request: what became of it is in the log.
+   */
+  readonly answer: WireAnswer | 'moved' | 'gone'
 }
 
 export type WireAnswer = { readonly status: number; readonly headers: HeaderPairs } & (

@@ -33,7 +33,7 @@ export interface PeersOptions {
   readonly holder: Holder
   readonly newTail: (sessionId: string, stream: StreamRef, onClose: () => void) => Tail
   /** Answers a request for a session that this node owns. */
-  readonly serve: (request: SessionRequest) => Promise<OwnerAnswer | 'moved'>
+  readonly serve: (request: SessionRequest) => Promise<OwnerAnswer | 'moved' | 'gone'>
 }
 
 /** The other nodes: letters in and out, wake-ups in and out, and who of them is gone. */
@@ -192,14 +192,14 @@ export class Peers {
     const reply = (answer: ReplyLetter['answer']) =>
       this.#mailroom.post(from, { type: 'reply', call, answer })
     const { serve } = this.#options
-    let answer: OwnerAnswer | 'moved'
+    let answer: OwnerAnswer | 'moved' | 'gone'
     try {
       answer = await serve({ ...asked, request: fromWire(request), remote: this.#listener(from, call) })
     } catch (error) {
       await reply(failure(errorText(error)))
       throw error
     }
-    if (answer === 'moved') return void (await reply(answer))
+    if (answer === 'moved' || answer === 'gone') return void (await reply(answer))
     const { status, headers } = answer
     if ('stream' in answer) return void (await reply({ status, headers, stream: answer.stream }))
     const body = 'response' in answer ? await readBody(answer.response) : 'body' in answer ? answer.body : ''

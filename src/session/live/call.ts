@@ -1,4 +1,4 @@
-import { type AppResponse, isEventStream } from '../../app/app.ts'
+import { type AppResponse, isAppGone, isEventStream } from '../../app/app.ts'
 import { delay } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
@@ -27,6 +27,8 @@ export interface CallOptions {
   readonly onAnswered: (request: Request, response: Message) => Promise<void> | void
   /** The app asks its client to come again (`closeSSEStream`). */
   readonly onCut: () => void
+  /** The app, or the connection to it, is gone before the last answer: whoever owns the session settles the call. */
+  readonly onBroken: () => void
   readonly onEnd: () => void
   readonly logger: Logger
 }
@@ -39,6 +41,9 @@ export class Call {
   readonly #stop = new Stop()
   #ended = false
   #resumed = false
+  #cancelled = false
+  #abandoned = false
+  #answering = false
 
   constructor(options: CallOptions) {
     this.#options = options
@@ -50,32 +55,68 @@ export class Call {
     return this.#stop
   }
 
+  /** The client does not want the answer any more. */
+  get cancelled(): boolean {
+    return this.#cancelled
+  }
+
+  /** The session has left: what becomes of the call is in the log. */
+  get abandoned(): boolean {
+    return this.#abandoned
+  }
+
+  /** The app's stream is being read: the record is on its way. */
+  get answering(): boolean {
+    return this.#answering
+  }
+
+  /** What nobody has answered yet. */
+  get open(): readonly Request[] {
+    return [...this.#open.values()]
+  }
+
   has(requestId: string | number): boolean {
     return this.#open.has(idKey(requestId))
   }
 
   /** Reads the app's stream to its end, and again where the app means its client to resume. Never rejects. */
   async run(response: AppResponse): Promise<void> {
-    const { local, logger, pace, onCut } = this.#options
-    const options = { pace, signal: this.#stop, onMessage: (data: string) => this.#onMessage(data) }
+    this.#answering = true
+    const { local, logger, pace, onCut, onBroken } = this.#options
+    let lastEventId: string | undefined
+    const options = {
+      pace,
+      signal: this.#stop,
+      onMessage: (data: string) => this.#onMessage(data),
+      onId: (id: string) => {
+        lastEventId = id
+      },
+    }
     try {
       for (let attempt = 0; ; attempt += 1) {
-        const lastEventId = await pump(response, options)
+        lastEventId = undefined
+        await pump(response, options).catch((error: unknown) => {
+          // Only the connection may have broken. A client of the app itself would come back with that id, and so do we.
+          if (!isAppGone(error) || lastEventId === undefined) throw error
+        })
         if (this.#ended || this.#stop.stopped) return
         if (lastEventId === undefined || attempt > 1000) break
         // The app ended the stream without the answer, but gave an id to come back with.
         onCut()
         if (attempt > 0) await delay(Math.min(attempt * 10, 1000))
         this.#resumed = true
-        response = await local.app.fetch(local.standaloneRequest(lastEventId))
+        response = await local.app.fetch({ ...local.standaloneRequest(lastEventId), signal: this.#stop })
         if (!isEventStream(response)) {
           response.cancel()
           break
         }
       }
+      // A server that shuts down in good order ends its streams first.
+      if (local.app.presence) return onBroken()
       await this.fail('The server ended the stream without an answer.')
     } catch (error) {
       if (this.#stop.stopped) return
+      if (isAppGone(error)) return onBroken()
       logger.error({ sessionId: local.publicId, error: errorText(error) }, 'the stream of a call broke off')
       await this.fail(`The server broke off: ${errorText(error)}`)
     }
@@ -84,6 +125,7 @@ export class Call {
   /** The client does not want the answer any more; the SDK never ends such a stream, so it is ended here. */
   async cancel(requestId: string | number): Promise<void> {
     if (!this.#open.delete(idKey(requestId)) || this.#open.size > 0) return
+    this.#cancelled = true
     await this.#end('end')
   }
 
@@ -102,6 +144,7 @@ export class Call {
   /** Stops reading; the log keeps the stream open, for whoever owns the session next. */
   abandon(): void {
     this.#ended = true
+    this.#abandoned = true
     this.#stop.stop()
     this.#options.onEnd()
   }

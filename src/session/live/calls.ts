@@ -1,10 +1,10 @@
-import { type AppRequest, type HeaderPairs, isEventStream } from '../../app/app.ts'
+import { AppBrokeOff, type AppRequest, type HeaderPairs, isAppGone, isEventStream } from '../../app/app.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog } from '../../store/store.ts'
 import type { StreamRef } from '../cluster/letters.ts'
 import { relayWhole, streamHeaders } from '../protocol/answer.ts'
-import { type Message, parseMessage, type Request } from '../protocol/json-rpc.ts'
+import { interrupted, type Message, parseMessage, type Request } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
 import { Call } from './call.ts'
 import type { Handling, OwnerAnswer } from './live-session.ts'
@@ -25,13 +25,25 @@ export interface CallsOptions {
   readonly onUse: () => void
   /** The app has answered a request; settles before the client learns it. */
   readonly onAnswered: (request: Request, response: Message) => Promise<void>
+  /** The app, or the connection to it, is gone in the middle of that call. Settles when it is settled, here or by giving up. */
+  readonly onBroken: (streamId: string) => Promise<void>
   readonly onEnd: () => void
+}
+
+/** The session has left this node under a call that the app may have seen: what became of it is in the log. */
+export class CallLeft extends Error {}
+
+interface Running {
+  readonly call: Call
+  readonly request: AppRequest
+  /** Its record, once that is on its way to the log: false, it could not be stored. */
+  recorded?: Promise<boolean>
 }
 
 /** The calls that run in one live session, by their streams. */
 export class Calls {
   readonly #options: CallsOptions
-  readonly #running = new Map<string, Call>()
+  readonly #running = new Map<string, Running>()
 
   constructor(options: CallsOptions) {
     this.#options = options
@@ -45,17 +57,18 @@ export class Calls {
     return this.#running.has(streamId)
   }
 
-  /** Rejects with `LocalSessionLost`, or with what the app threw. */
+  /** Rejects with `LocalSessionLost`, `CallLeft`, or with what the app threw. */
   async make(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, log, primes, attach, onUse, onAnswered } = this.#options
     const { streamId, remote } = how
     if (how.again && (await this.#isKnown(streamId))) return this.#resume(request, how)
-    const call = this.#begin(streamId, requests)
+    const running = this.#begin(streamId, requests, request)
+    const { call } = running
     try {
       // Another node waits for this call. Should this one die, that one looks for the record and knows that the app may
       // have been called; here at home the client's connection dies with the process, and the record can wait.
       log.begin(streamId)
-      if (remote) await log.append(streamId, 'open', openPayload(request), false)
+      if (remote) await this.#record(running)
       const response = await local.fetch(request, call.signal)
       if (response.status < 300) onUse()
       if (!isEventStream(response)) {
@@ -73,17 +86,33 @@ export class Calls {
       void call.run(response)
       return answer
     } catch (error) {
+      if (call.abandoned) throw (await running.recorded) ? new CallLeft() : error
+      // The stream has its end already, and whoever cancels waits for nothing.
+      if (call.cancelled) return { status: 202, headers: [], body: '' }
+      if (error instanceof AppBrokeOff && (await this.#record(running))) {
+        await this.#lost(running)
+        throw new CallLeft()
+      }
       await this.#withoutStream(how)
       throw error
     }
   }
 
-  /** Runs a request again that its last owner did not finish; its answer goes into the stream it was opened with. */
+  /**
+   * Runs a request again that its last owner did not finish; its answer goes into the stream it was opened with. Rejects when
+   * the app is gone.
+   */
   async rerun(request: AppRequest, requests: readonly Request[], streamId: string): Promise<void> {
     const { sessionId, local, log } = this.#options
-    const call = this.#begin(streamId, requests)
+    // Where only its connection broke, the former run is here still.
+    const former = this.#running.get(streamId)
+    const running = this.#begin(streamId, requests, request)
+    const { call } = running
+    former?.call.abandon()
+    // Its record is in the log.
+    running.recorded = Promise.resolve(true)
     try {
-      const response = await local.fetch(request)
+      const response = await local.fetch(request, call.signal)
       if (isEventStream(response)) return void call.run(response)
       const answer = await relayWhole(response, sessionId)
       const text = answer.body.toString()
@@ -92,17 +121,65 @@ export class Calls {
       await log.append(streamId, 'final', text)
       this.#running.delete(streamId)
     } catch (error) {
+      if (call.abandoned || call.cancelled) return
+      if (isAppGone(error)) {
+        if (error instanceof AppBrokeOff) await this.#repeat(running)
+        this.#running.delete(streamId)
+        throw error
+      }
       await call.fail(`The server could not run it again: ${errorText(error)}`)
     }
   }
 
   async cancel(requestId: string | number): Promise<void> {
-    for (const call of this.#running.values()) if (call.has(requestId)) await call.cancel(requestId)
+    for (const { call } of this.#running.values()) if (call.has(requestId)) await call.cancel(requestId)
   }
 
-  /** Stops reading; the log keeps the streams open, for whoever owns the session next. */
+  /**
+   * Stops reading; the log keeps the streams open, for whoever owns the session next. Also those that the app has not begun to
+   * answer, for it may have begun to work.
+   */
   abandon(): void {
-    for (const call of this.#running.values()) call.abandon()
+    for (const running of [...this.#running.values()]) {
+      if (!running.call.answering) void this.#record(running)
+      running.call.abandon()
+    }
+  }
+
+  /** Somebody has written the end of that stream. */
+  drop(streamId: string): void {
+    this.#running.get(streamId)?.call.abandon()
+  }
+
+  /** Tells those who wait for an answer here, and have nothing to come back with, that none will come. */
+  answerStranded(): void {
+    const { log } = this.#options
+    for (const [streamId, { call }] of this.#running) {
+      for (const listener of log.listeners(streamId)) {
+        if (listener.resumable) continue
+        call.open.forEach((request, i) => {
+          listener.pushUnstored(interrupted(request), i === call.open.length - 1)
+        })
+      }
+    }
+  }
+
+  /** The record of a call stands before anybody can ask what became of it. False: it could not be stored. */
+  #record(running: Running): Promise<boolean> {
+    const { call, request } = running
+    running.recorded ??= this.#options.log.append(call.streamId, 'open', openPayload(request), false)
+    return running.recorded
+  }
+
+  /** The app, or the connection to it, is gone in the middle of a call that has its record. */
+  async #lost(running: Running): Promise<void> {
+    await this.#repeat(running)
+    await this.#options.onBroken(running.call.streamId)
+  }
+
+  /** The record once more: whoever settles the call sees how often the app was lost under it. */
+  #repeat({ call, request }: Running): Promise<boolean> {
+    return this.#options.log.append(call.streamId, 'open', openPayload(request), false)
   }
 
   /** The app has answered without a stream: nothing is left open. */
@@ -129,9 +206,9 @@ export class Calls {
     return attach(stream, streamHeaders(allowed.headers, sessionId), how)
   }
 
-  #begin(streamId: string, requests: readonly Request[]): Call {
+  #begin(streamId: string, requests: readonly Request[], request: AppRequest): Running {
     const { local, settings, log, ids, pace, onAnswered, onEnd } = this.#options
-    const call = new Call({
+    const call: Call = new Call({
       streamId,
       requests,
       local,
@@ -140,14 +217,16 @@ export class Calls {
       pace,
       onAnswered,
       onCut: () => void log.cut(streamId, settings.retryInterval),
+      onBroken: () => void this.#lost(running),
       onEnd: () => {
-        this.#running.delete(streamId)
+        if (this.#running.get(streamId)?.call === call) this.#running.delete(streamId)
         onEnd()
       },
       logger: settings.logger,
     })
-    this.#running.set(streamId, call)
-    return call
+    const running: Running = { call, request }
+    this.#running.set(streamId, running)
+    return running
   }
 }
 

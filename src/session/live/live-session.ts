@@ -49,6 +49,8 @@ export interface LiveSessionOptions {
   readonly readDelivered: () => Promise<number>
   readonly onUse: () => void
   readonly onLost: () => void
+  /** The app, or a connection to it, is gone; with a call that nobody answers any more. Settles when that is. Never rejects. */
+  readonly onBroken: (streamId?: string) => Promise<void>
   /** The client has ended the session, and the app agreed. Settles before the client learns it. */
   readonly onTerminated: () => Promise<void>
   /** Nothing is going on at the moment. */
@@ -90,6 +92,7 @@ export class LiveSession {
   /** Monotonic ms. */
   lastUsed = monotonicNow()
   #requests = 0
+  #deleting = false
   #unsaved = false
 
   constructor(options: LiveSessionOptions) {
@@ -133,6 +136,7 @@ export class LiveSession {
       pace: () => this.#pace(),
       onUse: () => this.#used(),
       onAnswered: (request, response) => this.#answered(request, response),
+      onBroken: (streamId) => this.#broken(streamId),
       onEnd: () => {
         this.lastUsed = monotonicNow()
         this.#quiet()
@@ -194,12 +198,13 @@ export class LiveSession {
       },
       pace: () => this.#pace(),
       onCut: () => void this.#log.cut(STANDALONE, settings.retryInterval),
+      onBroken: () => void this.#broken(),
       signal: this.#stop,
       logger: settings.logger,
     })
   }
 
-  /** Rejects with `LocalSessionLost`, or with what the app threw. */
+  /** Rejects with `LocalSessionLost`, `CallLeft`, or with what the app threw. */
   async handle(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
     this.#requests += 1
     this.lastUsed = monotonicNow()
@@ -228,14 +233,22 @@ export class LiveSession {
     for (const payload of answers.slice(0, -1)) await this.#log.append(streamId, 'message', payload)
     const last = answers.at(-1)
     await this.#log.append(streamId, last === undefined ? 'end' : 'final', last)
+    this.#calls.drop(streamId)
+  }
+
+  /** What runs is left open in the log, for the next owner. Settles when the log has it. Never rejects. */
+  async leaveCalls(): Promise<void> {
+    this.#calls.answerStranded()
+    this.#calls.abandon()
+    await this.#log.flush()
   }
 
   /** Stops everything in this process. What is stored stays as it is. */
   close(): void {
     if (this.closed) return
     this.#stop.stop()
-    void this.#log.close()
     this.#calls.abandon()
+    void this.#log.close()
     this.audience.close()
   }
 
@@ -336,10 +349,20 @@ export class LiveSession {
   }
 
   async #delete(request: AppRequest): Promise<Answer> {
-    const response = await this.#options.local.fetch(request)
-    const answer = await relayWhole(response, this.id)
-    if (answer.status < 300) await this.#options.onTerminated()
-    return answer
+    this.#deleting = true
+    try {
+      const response = await this.#options.local.fetch(request)
+      const answer = await relayWhole(response, this.id)
+      if (answer.status < 300) await this.#options.onTerminated()
+      return answer
+    } finally {
+      this.#deleting = false
+    }
+  }
+
+  /** With its session the app ends the session's streams: then nothing is broken. */
+  async #broken(streamId?: string): Promise<void> {
+    if (!this.#deleting) await this.#options.onBroken(streamId)
   }
 
   async #answered(request: Request, response: Message): Promise<void> {

@@ -1,4 +1,6 @@
 import { type App, type AppRequest, type AppResponse, isEventStream, readBody } from '../../app/app.ts'
+import { hopByHop } from '../../app/hop-by-hop.ts'
+import { withTimeout } from '../../clock.ts'
 import { readEvents } from '../../sse.ts'
 import type { StopSignal } from '../../stop.ts'
 import { type Answer, relayWhole } from '../protocol/answer.ts'
@@ -13,6 +15,9 @@ const NOT_FOR_THE_APP = new Set([
   'content-length',
   'expect',
 ])
+
+// Milliseconds.
+const ALIVE = 5000
 
 /** Thrown when the app does not know its own session any more (swept, restarted): it must be rehydrated. */
 export class LocalSessionLost extends Error {}
@@ -48,7 +53,9 @@ export class LocalApp {
    * Rejects with `LocalSessionLost` when the app does not know its session any more.
    */
   async fetch(request: AppRequest, signal?: StopSignal): Promise<AppResponse> {
-    const sent = this.#app.fetch({ ...request, headers: this.#headers(request), signal: undefined })
+    // What holds a connection has to let go of it at once; for an app in this process a signal costs more than it saves.
+    const forSocket = this.#app.presence && signal
+    const sent = this.#app.fetch({ ...request, headers: this.#headers(request), signal: forSocket })
     const response = await stoppable(sent, signal)
     if (response.status === 404 || (response.status === 400 && (await this.#isLost()))) {
       response.cancel()
@@ -85,6 +92,16 @@ export class LocalApp {
     const response = await this.#ping(this.#caller)
     response.cancel()
     return response.status === 400 || response.status === 404
+  }
+
+  /** After a connection to the app broke: is it there, and does it still know its session? */
+  async survives(): Promise<boolean> {
+    if (await this.#app.presence?.check()) return false
+    const late = () => new Error(`The app did not answer within ${ALIVE} ms.`)
+    return withTimeout(this.#isLost(), ALIVE, late).then(
+      (lost) => !lost,
+      () => false,
+    )
   }
 
   standaloneRequest(lastEventId: string | undefined): AppRequest {
@@ -146,7 +163,8 @@ export function ownPost(
 
 function forApp({ headers }: AppRequest): Record<string, string> {
   const kept: Record<string, string> = {}
-  for (const name in headers) if (!NOT_FOR_THE_APP.has(name)) kept[name] = headers[name]!
+  const ends = hopByHop(headers['connection'])
+  for (const name in headers) if (!NOT_FOR_THE_APP.has(name) && !ends(name)) kept[name] = headers[name]!
   return kept
 }
 
@@ -175,10 +193,17 @@ export function callerOf({ method, url, headers, remote, authInfo }: AppRequest)
   return { method, url, headers, remote, authInfo }
 }
 
-function stoppable<T>(promise: Promise<T>, signal: StopSignal | undefined): Promise<T> {
+function stoppable(promise: Promise<AppResponse>, signal: StopSignal | undefined): Promise<AppResponse> {
   if (!signal) return promise
   return new Promise((resolve, reject) => {
-    const forget = signal.onStop(() => reject(new Error('The call was cancelled.')))
+    const forget = signal.onStop(() => {
+      reject(new Error('The call was cancelled.'))
+      // An answer that comes all the same is read by nobody.
+      promise.then(
+        (late) => late.cancel(),
+        () => {},
+      )
+    })
     promise.then(resolve, reject).finally(forget)
   })
 }

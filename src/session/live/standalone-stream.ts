@@ -1,4 +1,4 @@
-import { type App, type AppRequest, isEventStream } from '../../app/app.ts'
+import { type App, type AppRequest, isAppGone, isEventStream } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
@@ -13,6 +13,8 @@ export interface TapOptions {
   readonly pace: () => Promise<void>
   /** The app ended the stream (`closeStandaloneSSEStream`): the client's own is to end too. */
   readonly onCut: () => void
+  /** The app, or the connection to it, is gone; or it has ended the stream and does not open it again. */
+  readonly onBroken: () => void
   readonly signal: StopSignal
   readonly logger: Logger
 }
@@ -25,11 +27,14 @@ export async function openTap(options: TapOptions): Promise<void> {
   const { app, request, signal, logger } = options
   const connect = async (lastEventId?: string) => {
     try {
-      const response = await app.fetch(request(lastEventId))
+      // As in a call: what holds a connection has to let go of it at once.
+      const forSocket = app.presence && signal
+      const response = await app.fetch({ ...request(lastEventId), signal: forSocket })
       if (isEventStream(response)) return response
       response.cancel()
     } catch (error) {
-      if (!signal.stopped)
+      if (!signal.stopped && isAppGone(error)) options.onBroken()
+      else if (!signal.stopped)
         logger.warn({ error: errorText(error) }, 'the standalone stream of the app cannot be read')
     }
     return undefined
@@ -46,7 +51,8 @@ export async function openTap(options: TapOptions): Promise<void> {
       try {
         lastEventId = (await pump(response, options)) ?? lastEventId
       } catch (error) {
-        if (!signal.stopped)
+        if (!signal.stopped && isAppGone(error)) options.onBroken()
+        else if (!signal.stopped)
           logger.warn({ error: errorText(error) }, 'the standalone stream of the app broke off')
       }
       if (signal.stopped) return
@@ -54,6 +60,8 @@ export async function openTap(options: TapOptions): Promise<void> {
       wait = monotonicNow() - since > 1000 ? 0 : Math.min(wait * 2 + 50 * Number(wait === 0), 5000)
       if (wait > 50) await delay(wait)
       response = await connect(lastEventId)
+      if (!response && !signal.stopped) options.onBroken()
     }
+    response?.cancel()
   })()
 }

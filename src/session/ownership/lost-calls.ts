@@ -1,38 +1,38 @@
 import type { EventLog } from '../../store/store.ts'
 import { type LocalApp, readMessages } from '../live/local-app.ts'
-import {
-  errorResponse,
-  idKey,
-  isRequest,
-  isResponse,
-  parseMessage,
-  type Request,
-  toMessages,
-} from '../protocol/json-rpc.ts'
+import { idKey, isRequest, isResponse, parseMessage, type Request, toMessages } from '../protocol/json-rpc.ts'
 
 /** A stream that was opened and never ended: its owner is gone. */
 export interface LostCall {
   readonly streamId: string
   /** The requests without an answer. */
   readonly requests: readonly Request[]
-  /** Streams in the log before the takeover. */
+  /** The body as the client sent it. */
   readonly parsed: unknown
+  /** How often the app was lost under it: each time its record was repeated. */
+  readonly losses: number
 }
 
 const PAGE = 500
 
 /** The calls that nobody will answer any more, found by reading the session's log once. */
 export async function findLostCalls(log: EventLog, sessionId: string): Promise<readonly LostCall[]> {
-  const open = new Map<string, { parsed: unknown; requests: Map<string, Request> }>()
+  const open = new Map<string, { parsed: unknown; requests: Map<string, Request>; losses: number }>()
   let after = 0
   for (;;) {
     const page = await log.read({ sessionId, after, limit: PAGE })
     for (const { streamId, kind, payload, position } of page.events) {
       after = position
       if (kind === 'open') {
+        const former = open.get(streamId)
+        if (former) {
+          former.losses += 1
+          continue
+        }
         const parsed = parseJson(payload)
         const requests = (toMessages(parsed) ?? []).filter(isRequest)
-        open.set(streamId, { parsed, requests: new Map(requests.map((each) => [idKey(each.id), each])) })
+        const unanswered = new Map(requests.map((each) => [idKey(each.id), each]))
+        open.set(streamId, { parsed, requests: unanswered, losses: 0 })
       } else if (kind === 'message') {
         const lost = open.get(streamId)
         const message = lost && parseMessage(payload)
@@ -43,10 +43,11 @@ export async function findLostCalls(log: EventLog, sessionId: string): Promise<r
     }
     if (!page.more) break
   }
-  return [...open].map(([streamId, { parsed, requests }]) => ({
+  return [...open].map(([streamId, { parsed, requests, losses }]) => ({
     streamId,
     parsed,
     requests: [...requests.values()],
+    losses,
   }))
 }
 
@@ -100,15 +101,4 @@ export async function repeatableTools(local: LocalApp): Promise<ReadonlySet<stri
 export function isRepeatable(request: Request, tools: ReadonlySet<string>): boolean {
   if (request.method === 'tools/call') return tools.has(String(request.params?.['name']))
   return SAFE_METHODS.has(request.method)
-}
-
-/** What the client is told of a call that must not be run twice. */
-export function interrupted(request: Request): string {
-  const tool = request.method === 'tools/call' ? { tool: request.params?.['name'] } : {}
-  return errorResponse(
-    request.id,
-    -32603,
-    'The call was interrupted: the process that ran it ended before its answer was stored. It may or may not have taken effect.',
-    { reason: 'interrupted', method: request.method, ...tool },
-  )
 }

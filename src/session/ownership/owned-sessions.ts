@@ -1,12 +1,12 @@
-import type { App, AppRequest } from '../../app/app.ts'
-import { monotonicNow } from '../../clock.ts'
+import { type App, type AppRequest, isAppGone } from '../../app/app.ts'
+import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog, SessionRecord, Store } from '../../store/store.ts'
 import type { StreamRef } from '../cluster/letters.ts'
 import { LiveSession } from '../live/live-session.ts'
 import type { LocalApp } from '../live/local-app.ts'
-import { type Answer, unavailable } from '../protocol/answer.ts'
+import { type Answer, appAway, unavailable } from '../protocol/answer.ts'
 import type { Tail } from '../streams/tail.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Node } from './membership.ts'
@@ -29,13 +29,19 @@ export interface HolderOptions {
 export type Found =
   | { readonly live: LiveSession }
   | { readonly owner: string; readonly record: SessionRecord }
-  | { readonly answer: Answer }
+  /** `away`: by this node, as long as its app is away. */
+  | { readonly answer: Answer; readonly away?: true }
   /** Unknown, expired, terminated, or somebody else's. */
   | { readonly missing: true }
   /** Not ours, says the store; only where nothing but our own was asked for. */
   | { readonly moved: true }
 
 const MISSING = { missing: true } as const
+const AWAY = () => ({ answer: appAway(), away: true }) as const
+
+// Milliseconds that calls get to end by themselves on connections that have outlived the app: it may be shutting down in good
+// order, and takes new ones no more.
+const LAST_CALLS = 10_000
 
 // Another node may win the race for a session a few times in a row; not for ever.
 const MAX_CLAIMS = 5
@@ -67,6 +73,7 @@ export class Holder {
       if (own && record.owner !== self) return { moved: true }
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
+      if (this.#options.app.presence?.away) return AWAY()
       if (this.draining) return { answer: unavailable('This process is shutting down.') }
       if (elsewhere && (await node.settle())) continue
       const action = this.#lifecycle.on(id, 'wanted')
@@ -114,6 +121,20 @@ export class Holder {
     await Promise.all(quiet.map(({ id }) => this.#leave(id, retry)))
   }
 
+  /**
+   * The app is away: nodes whose app is there may have the sessions, those in which a call runs when that has ended. A call whose
+   * connection broke is no such call, see `broken`.
+   */
+  async giveAway(): Promise<void> {
+    const { app } = this.#options
+    const until = monotonicNow() + LAST_CALLS
+    while (app.presence?.away && this.live.size > 0) {
+      if (monotonicNow() < until) await this.handOverQuiet(this.#retry)
+      else await this.handOver(this.#retry)
+      await delay(100)
+    }
+  }
+
   /** The lease was over and this node has another id: what nobody claimed meanwhile goes on, the rest stops. */
   async reclaim(): Promise<void> {
     const { directory, node } = this.#options
@@ -124,6 +145,32 @@ export class Holder {
         if (!(await directory.sessions.claim(live.id, claim))) await this.forget(live, true)
       }),
     )
+  }
+
+  /**
+   * The connection to the app broke under something of this session, under a call if there is a `streamId`. The app says what
+   * that means. It is away, or does not know the session: its process is gone, and all that ran in it. Then the session is
+   * given up like one of a node that died, only sooner, and whoever claims it next (this node too) rehydrates it and settles what
+   * is open in its log. Else only that one connection was lost, and the rest of the session is as good as ever: so the call alone
+   * is settled, in the same way. Until that has been decided nothing is said to the client, for nobody knows yet.
+   */
+  async broken(live: LiveSession, streamId?: string): Promise<void> {
+    const { log, settings } = this.#options
+    if (!this.#holds(live)) return
+    try {
+      if (await live.local.survives()) {
+        if (streamId !== undefined && this.#holds(live)) await settleLostCalls(live, log, streamId)
+        return
+      }
+    } catch (error) {
+      const facts = { sessionId: live.id, error: errorText(error) }
+      settings.logger.warn(facts, 'a call that broke off could not be settled; its session is given up')
+    }
+    if (this.#holds(live)) await this.#leave(live.id, this.#retry)
+  }
+
+  get #retry(): number {
+    return this.#options.settings.retryInterval ?? 1000
   }
 
   #holds(live: LiveSession): boolean {
@@ -141,6 +188,8 @@ export class Holder {
   async #giveUp(live: LiveSession, stop: () => Promise<void>): Promise<void> {
     const { directory, settings } = this.#options
     this.live.delete(live.id)
+    // What runs has its record before anybody else can look for it.
+    await live.leaveCalls()
     try {
       await directory.sessions.release(live.id, live.generation)
     } catch (error) {
@@ -172,6 +221,7 @@ export class Holder {
     } catch (error) {
       this.#lifecycle.on(id, 'lost')
       if (error instanceof Refused) return { answer: error.answer }
+      if (isAppGone(error)) return AWAY()
       throw error
     }
     if (!live) {
@@ -217,6 +267,7 @@ export class Holder {
       saveState: (state) => sessions.update(id, live.generation, state),
       onUse: () => onUse(live),
       onLost: () => void this.forget(live, true),
+      onBroken: (streamId) => this.broken(live, streamId),
       onTerminated: async () => {
         await this.forget(live, false)
         await sessions.terminate(id)

@@ -4,8 +4,8 @@ import type { LiveSession } from '../live/live-session.ts'
 import { LocalApp, ownPost, readMessages } from '../live/local-app.ts'
 import { stateRequests } from '../live/session-state.ts'
 import { type Answer, relayWhole } from '../protocol/answer.ts'
-import { isResponse } from '../protocol/json-rpc.ts'
-import { findLostCalls, interrupted, isRepeatable, repeatableTools } from './lost-calls.ts'
+import { interrupted, isResponse } from '../protocol/json-rpc.ts'
+import { findLostCalls, isRepeatable, repeatableTools } from './lost-calls.ts'
 
 /** The app would not open a session for this caller: its answer is to be relayed. */
 export class Refused extends Error {
@@ -55,14 +55,22 @@ async function discard(local: LocalApp, message: object): Promise<void> {
   response.cancel()
 }
 
-/** Runs again what may be run again, and answers the rest with an error: no client waits for ever. */
-export async function settleLostCalls(live: LiveSession, log: EventLog): Promise<void> {
-  const lost = await findLostCalls(log, live.id)
+/** A call that has taken its app with it twice would do so a third time. */
+const MAX_LOSSES = 2
+
+/**
+ * Runs again what may be run again, and answers the rest with an error: no client waits for ever. `streamId`: only that one,
+ * others run. Rejects when the app is gone (again); then whoever is next goes on from here.
+ */
+export async function settleLostCalls(live: LiveSession, log: EventLog, streamId?: string): Promise<void> {
+  const found = await findLostCalls(log, live.id)
+  const lost = streamId === undefined ? found : found.filter((each) => each.streamId === streamId)
   if (lost.length === 0) return
   const callsTools = lost.some(({ requests }) => requests.some(({ method }) => method === 'tools/call'))
   const tools = callsTools ? await repeatableTools(live.local) : new Set<string>()
-  for (const { streamId, requests, parsed } of lost) {
-    const again = requests.length > 0 && requests.every((request) => isRepeatable(request, tools))
+  for (const { streamId, requests, parsed, losses } of lost) {
+    const repeatable = requests.length > 0 && requests.every((request) => isRepeatable(request, tools))
+    const again = repeatable && losses < MAX_LOSSES
     if (again) {
       const body = requests.length === 1 && !Array.isArray(parsed) ? parsed : requests
       await live.rerun(ownPost(live.local.caller, body as object), requests, streamId)

@@ -40,6 +40,11 @@ export function unavailable(what: string): Answer {
   return refuse(503, `${what} The session store is not available; try again.`, { retryAfter: 1 })
 }
 
+/** The server behind `{ url }` cannot be reached. */
+export function appAway(): Answer {
+  return refuse(503, 'The server behind this endpoint does not answer; try again.', { retryAfter: 1 })
+}
+
 /** The app's response as it is. */
 export function relay(response: AppResponse): Answer {
   return { status: response.status, headers: response.headers, response }

@@ -51,3 +51,14 @@ export function errorResponse(
 ): string {
   return JSON.stringify({ jsonrpc: '2.0', id, error: { code, message, ...(data && { data }) } })
 }
+
+/** What the client is told of a call that must not be run twice. */
+export function interrupted(request: Request): string {
+  const tool = request.method === 'tools/call' ? { tool: request.params?.['name'] } : {}
+  return errorResponse(
+    request.id,
+    -32603,
+    'The call was interrupted: the process that ran it ended before its answer was stored. It may or may not have taken effect.',
+    { reason: 'interrupted', method: request.method, ...tool },
+  )
+}

@@ -5,6 +5,7 @@ import { isLast, type Update } from './tail.ts'
 /** The owner's end of a tail whose client is at another node: what would be written here is told to that node. */
 export class RemoteTail implements Listener {
   readonly remote = true
+  readonly resumable = true
   readonly streamId: string
   readonly call: string
   readonly nodeId: string

@@ -76,6 +76,8 @@ export class Tail implements Listener {
   /** Frames on their way to the sink: those of one update go out in one write. */
   #out = ''
   #finite: boolean
+  /** An id has been sent, or the client came with one. */
+  resumable: boolean
 
   constructor(options: TailOptions) {
     this.#options = options
@@ -84,6 +86,7 @@ export class Tail implements Listener {
     this.#epoch = options.epoch
     this.#behind = options.fresh !== true
     this.#finite = options.finite === true
+    this.resumable = options.after > 0
   }
 
   get streamId(): string {
@@ -202,6 +205,7 @@ export class Tail implements Listener {
   #prime(): void {
     const { priming, sessionId, streamId, retryInterval } = this.#options
     if (!priming || this.#epoch === undefined) return
+    this.resumable = true
     const id = formatEventId(sessionId, { streamId, position: this.#seen, epoch: this.#epoch })
     this.#send(primingFrame(id, retryInterval))
   }
@@ -261,7 +265,10 @@ export class Tail implements Listener {
     if (event.position <= this.#seen || this.#state === 'closed') return
     const { sessionId, streamId, priming, retryInterval, onDelivered } = this.#options
     this.#seen = event.position
-    const id = () => formatEventId(sessionId, { streamId, position: event.position, epoch })
+    const id = () => {
+      this.resumable = true
+      return formatEventId(sessionId, { streamId, position: event.position, epoch })
+    }
     switch (event.kind) {
       case 'open':
         if (priming) this.#send(primingFrame(id(), retryInterval))
