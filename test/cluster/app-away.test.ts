@@ -79,10 +79,12 @@ const started = ({ journal }: World, tag: string) =>
 
 /** What a call that broke comes to: its text, or the error with the `reason`. */
 async function outcome(call: Promise<string>): Promise<string> {
-  return within('the call', call, PATIENCE).catch((error: { message: string; data?: { reason?: string } }) => {
-    if (error.data?.reason === undefined) throw error
-    return error.data.reason
-  })
+  return within('the call', call, PATIENCE).catch(
+    (error: { message: string; data?: { reason?: string } }) => {
+      if (error.data?.reason === undefined) throw error
+      return error.data.reason
+    },
+  )
 }
 
 describe.each(['sqlite', 'redis'] as const)('the server behind { url } is away, on %s', (backend) => {

@@ -317,7 +317,7 @@ export class LiveSession {
     }
     this.#used()
 
-    if (cursor && (await this.#endedInError(cursor))) {
+    if (cursor && (await this.#endedForGood(cursor))) {
       return { status: 204, headers: allowed.headers.filter(noContent), body: '' }
     }
     const from = cursor ? { ...cursor, after: cursor.position } : await this.audience.standalone()
@@ -337,15 +337,16 @@ export class LiveSession {
   }
 
   /**
-   * The client has all of a stream that ended with an error. The v1 SDK's client does not take an error for an answer
-   * and comes again, for ever; an empty event stream would not tell it otherwise, 204 does.
+   * The client has all of a stream that ended with an error, or without an answer because it was cancelled. The v1 SDK's client
+   * takes neither for an end and comes again, for ever; an empty event stream would not tell it otherwise, 204 does.
    */
-  async #endedInError({ streamId, position, epoch }: Cursor): Promise<boolean> {
+  async #endedForGood({ streamId, position, epoch }: Cursor): Promise<boolean> {
     if (this.#isWritten(streamId)) return false
-    const page = await this.#options.log.read({ sessionId: this.id, streamId, after: position - 1, limit: 1 })
-    const last = page.events[0]
-    if (page.epoch !== epoch || last?.position !== position || last.kind !== 'final') return false
-    return parseMessage(last.payload)?.error !== undefined
+    const page = await this.#options.log.read({ sessionId: this.id, streamId, after: position - 1, limit: 2 })
+    const [last, next] = page.events
+    if (page.epoch !== epoch || last?.position !== position) return false
+    if (next) return next.kind === 'end'
+    return last.kind === 'final' && parseMessage(last.payload)?.error !== undefined
   }
 
   async #delete(request: AppRequest): Promise<Answer> {
