@@ -56,6 +56,8 @@ type Begun = Pick<Running, 'request' | 'runs'> & {
 export class Calls {
   readonly #options: CallsOptions
   readonly #running = new Map<string, Running>()
+  /** The session is not to be had here any more: what is begun now would be nobody's. */
+  #left = false
 
   constructor(options: CallsOptions) {
     this.#options = options
@@ -77,6 +79,7 @@ export class Calls {
       return this.#resume(request, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
+    if (this.#left) throw new SessionLeft(false)
     const running = this.#begin({ streamId, requests, request, runs: 1, how })
     const { call } = running
     try {
@@ -84,9 +87,10 @@ export class Calls {
       // have been called; here at home the client's connection dies with the process, and the record can wait.
       log.begin(streamId)
       if (remote) {
-        await this.#record(running)
-        // It was refused: somebody else owns the session. The app has not heard of the call, and must not now.
-        if (call.abandoned) throw new SessionLeft(false)
+        const recorded = await this.#record(running)
+        // It was refused, for somebody else owns the session; or the session leaves. The app has not heard of the call, and must
+        // not now. Its record is over, unless the next owner has read it already.
+        if (call.abandoned) throw new SessionLeft(recorded && !(await log.append(streamId, 'end', '', false)))
       }
       const response = await local.fetch(request, { principal, signal: call.signal })
       if (response.status < 300) onUse()
@@ -208,6 +212,7 @@ export class Calls {
 
   /** Stops reading; the log keeps the streams open, for whoever owns the session next. */
   abandon(): void {
+    this.#left = true
     for (const { call } of [...this.#running.values()]) call.abandon()
   }
 

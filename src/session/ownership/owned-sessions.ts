@@ -98,7 +98,12 @@ export class OwnedSessions {
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
       if (!claim) return { free: true }
-      if (this.#options.app.presence?.away) return AWAY()
+      if (this.#options.app.presence?.away) {
+        if (!this.#lifecycle.has(id)) return AWAY()
+        // It is being given up: then somebody else can have it, and not before.
+        await this.#lifecycle.settled(id)
+        continue
+      }
       if (this.draining) return { answer: shuttingDown() }
       if (elsewhere && (await node.settle())) continue
       if (!mayTakeOver(record, caller, settings)) return MISSING
