@@ -88,9 +88,9 @@ export class Calls {
       log.begin(streamId)
       if (remote) {
         const recorded = await this.#record(running)
-        // It was refused, for somebody else owns the session; or the session leaves. The app has not heard of the call, and must
-        // not now. Its record is over, unless the next owner has read it already.
-        if (call.abandoned) throw new SessionLeft(recorded && !(await log.append(streamId, 'end', '', false)))
+        // It was refused, for somebody else owns the session; or the session leaves, and its next owner settles what has a
+        // record. The app has not heard of the call, and must not now.
+        if (call.abandoned) throw new SessionLeft(recorded)
       }
       const response = await local.fetch(request, { principal, signal: call.signal })
       if (response.status < 300) onUse()
