@@ -6,6 +6,7 @@ import { Doors } from './http/doors.ts'
 import { DrainingServer } from './http/draining-server.ts'
 import { type Call, callOf } from './http/mounts.ts'
 import type { FetchOptions } from './http/serve-fetch.ts'
+import { serveUpgrades } from './http/upgrade.ts'
 import { type PersistOptions, resolveOptions } from './options.ts'
 import { Engine } from './session/engine.ts'
 import { MemoryEventStore } from './store/memory/memory-store.ts'
@@ -107,6 +108,7 @@ export function withPersistence(
     // New connections go elsewhere first: what the drain cuts comes again at once. Those that are open are served until
     // they have what they asked for.
     await Promise.all([...servers].map((server) => server.stopListening(Math.min(ACCEPT, deadline / 2))))
+    resolved.tunnels?.close()
     let connected = servers.size > 0
     const ended = Promise.all([...servers].map((server) => server.ended(left()))).then(() => {
       connected = false
@@ -134,8 +136,8 @@ export function withPersistence(
       void server.listenWhen(async () => {
         const wrong = await flaw()
         if (wrong !== undefined) return wrong
-        const pass = await resolved.upgrade?.()
-        if (pass) server.on('upgrade', (req, socket, head) => void doors.upgrade(req, socket, head, pass))
+        const takeOver = await resolved.upgrade?.()
+        if (takeOver) serveUpgrades(server, (req) => doors.leavesHttp(req), takeOver)
         return undefined
       }, args)
       return server

@@ -6,10 +6,36 @@ import type { ClientCertificate } from './client-certificate.ts'
  * objects where the app has no use for them.
  */
 export interface App {
-  /** Rejects when the app cannot be reached or throws. */
+  /** Rejects when the app throws; an app in another process with `AppAway` or `AppBrokeOff`. */
   fetch(request: AppRequest): Promise<AppResponse>
+  /** Of an app in another process, which can be away while this one lives. */
+  readonly presence?: Presence
   /** Frees what the adapter itself holds; the user's app is the user's. */
   close(): Promise<void>
+}
+
+/** Whether an app in another process is there. */
+export interface Presence {
+  /** Nothing answers where it should be; it is looked for until something does. */
+  readonly away: boolean
+  /** Looks now. Resolves with `away`; never rejects. */
+  check(): Promise<boolean>
+  /** Called once when it goes, with the reason, and once when it is back. */
+  onChange(callback: (away: boolean, reason?: unknown) => void): void
+}
+
+/** No connection to the app came about: nothing was asked of it. */
+export class AppAway extends Error {
+  override readonly name = 'AppAway'
+}
+
+/** The connection to the app broke: what was asked of it may have been done, or not. */
+export class AppBrokeOff extends Error {
+  override readonly name = 'AppBrokeOff'
+}
+
+export function isAppGone(error: unknown): error is AppAway | AppBrokeOff {
+  return error instanceof AppAway || error instanceof AppBrokeOff
 }
 
 export interface AppRequest {
@@ -65,7 +91,7 @@ export interface AppResponse {
   readonly status: number
   /** Lower-case names; a name may stand more than once. */
   readonly headers: HeaderPairs
-  /** Rejects with the app's error. */
+  /** Rejects with the app's error, or with `AppBrokeOff`. */
   readonly body: AsyncIterable<Uint8Array>
   /** What the app's own authentication middleware found, where that can be seen. */
   readonly authInfo?: unknown

@@ -1,13 +1,16 @@
 import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Duplex } from 'node:stream'
+import type { Socket } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { PersistError } from '../errors.ts'
 import type { App } from './app.ts'
 import { FactoryApp, type ServerFactory } from './factory-app.ts'
 import { FetchApp, type Fetcher } from './fetch-app.ts'
 import { NodeApp, type NodeListener } from './node-app.ts'
-import { UrlApp } from './url-app.ts'
+import { passFetch, passNode } from './url/pass.ts'
+import { Tunnels } from './url/tunnels.ts'
+import { Upstream } from './url/upstream.ts'
+import { UrlApp } from './url/url-app.ts'
 
 /** A Fastify instance, as far as we use it. */
 interface FastifyLike {
@@ -30,14 +33,18 @@ export type WrappableApp =
   | Fetcher
   | { readonly url: string | URL }
 
+export type TakeOver = (req: IncomingMessage, socket: Socket, head: Buffer) => void
+
 export interface ResolvedApp {
   readonly kind: 'node' | 'fetch' | 'url' | 'factory'
   readonly app: App
   /** For requests that are none of ours: the app itself, on the client's own request and response. */
-  readonly passNode?: NodeListener
+  readonly passNode?: (req: IncomingMessage, res: ServerResponse, url: string) => unknown
   readonly passFetch?: (request: Request) => Response | Promise<Response>
   /** Takes over an `Upgrade` request, where the app has a server of its own that does; known when the app is ready. */
-  readonly upgrade?: () => Promise<((req: IncomingMessage, socket: Duplex, head: Buffer) => void) | undefined>
+  readonly upgrade?: () => Promise<TakeOver | undefined>
+  /** Connections that it has taken over and holds itself. */
+  readonly tunnels?: { close(): void }
   /** It cannot serve HTTP/2 on its own pair of request and response, as Express cannot. */
   readonly http1Only?: boolean
   /** It is persistent itself, and has an endpoint of its own. */
@@ -130,7 +137,17 @@ function remote(given: string | URL): ResolvedApp {
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
     throw refuse(`the url "${text}"`, 'it must start with http:// or https://')
   }
-  return { kind: 'url', app: new UrlApp(url), ...(url.pathname !== '/' && { path: url.pathname }) }
+  const upstream = new Upstream(url)
+  const tunnels = new Tunnels(upstream)
+  return {
+    kind: 'url',
+    app: new UrlApp(upstream),
+    passNode: (req, res, target) => passNode(upstream, target, req, res),
+    passFetch: (request) => passFetch(upstream, request),
+    upgrade: async () => (req, socket, head) => void tunnels.open(req, socket, head),
+    tunnels,
+    ...(url.pathname !== '/' && { path: url.pathname }),
+  }
 }
 
 function refuse(got: string, hint: string): PersistError {

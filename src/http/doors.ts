@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Duplex } from 'node:stream'
+import { isAppGone } from '../app/app.ts'
 import type { ResolvedApp } from '../app/resolve-app.ts'
+import { errorText } from '../errors.ts'
 import type { Settings } from '../options.ts'
 import type { Engine } from '../session/engine.ts'
 import { type Answer, refuse, sessionNotFound, shuttingDown } from '../session/protocol/answer.ts'
@@ -9,6 +10,12 @@ import { type Malformed, normalPath, type RequestShape, shapeOf } from './reques
 import { type FetchOptions, serveFetch } from './serve-fetch.ts'
 import { type ParsedRequest, serveNode } from './serve-node.ts'
 import type { Service } from './service.ts'
+
+/** For a request that is none of the endpoint's, when the server behind `{ url }` does not answer it. */
+const NO_ANSWER = {
+  headers: { 'content-type': 'text/plain' },
+  body: 'The server behind this one did not answer.\n',
+}
 
 export interface DoorsOptions {
   readonly resolved: ResolvedApp
@@ -56,9 +63,10 @@ export class Doors {
     if ('endpoint' in way) return serveNode(req, res, this.#service(way))
     if ('refusal' in way) return serveNode(req, res, this.#refusing(way.refusal))
     this.#watch(req.method, headers, way.app)
+    // A server elsewhere is for what nobody in this process wants.
+    if (next && (!resolved.passNode || resolved.kind === 'url')) return next()
     const http2 = req.httpVersionMajor >= 2
-    if (resolved.passNode && !(http2 && resolved.http1Only)) return void (await resolved.passNode(req, res))
-    if (next && !resolved.passNode) return next()
+    if (resolved.passNode && !(http2 && resolved.http1Only)) return this.#passNode(req, res, way.app.url)
     if (resolved.kind === 'factory') return serveNode(req, res, this.#refusing(this.#nothingHere()))
     return serveNode(req, res, passing(engine, way.app.url))
   }
@@ -72,16 +80,47 @@ export class Doors {
     if ('endpoint' in way) return serveFetch(request, options, this.#service(way))
     if ('refusal' in way) return serveFetch(request, options, this.#refusing(way.refusal))
     this.#watch(request.method, headers, way.app)
-    if (resolved.passFetch) return resolved.passFetch(request)
+    if (resolved.passFetch) return this.#passFetch(request)
     return serveFetch(request, options, passing(engine, way.app.url))
   }
 
-  /** An `Upgrade` request on a server of ours, for the app's own server to answer; refused like any other request. */
-  async upgrade(req: IncomingMessage, socket: Duplex, head: Buffer, pass: Upgrade): Promise<void> {
-    const shape = shapeOf(req.url ?? '/', hostOf(req))
-    const way = await this.#guarded(this.#way(shape, shape, false), req.headers['mcp-session-id'])
-    if ('refusal' in way) socket.end(`HTTP/1.1 ${way.refusal.status} Refused\r\nConnection: close\r\n\r\n`)
-    else pass(req, socket, head)
+  /**
+   * May the app take over this connection? Not on the endpoint, not with a session, and not for HTTP/2, which nobody speaks on
+   * such a connection.
+   */
+  leavesHttp(req: IncomingMessage): boolean {
+    const { url = '/', headers } = req
+    if (headers['mcp-session-id'] !== undefined || /\bh2c\b/i.test(headers.upgrade ?? 'h2c')) return false
+    const shape = shapeOf(url, hostOf(req))
+    return 'app' in this.#way(shape, shape, false)
+  }
+
+  async #passNode(req: ParsedRequest, res: ServerResponse, url: string): Promise<void> {
+    try {
+      await this.#options.resolved.passNode!(req, res, url)
+    } catch (error) {
+      if (!isAppGone(error)) throw error
+      void this.#passFailed(url, error)
+      if (res.headersSent) res.destroy()
+      else res.writeHead(502, NO_ANSWER.headers).end(NO_ANSWER.body)
+    }
+  }
+
+  async #passFetch(request: Request): Promise<Response> {
+    try {
+      return await this.#options.resolved.passFetch!(request)
+    } catch (error) {
+      if (!isAppGone(error)) throw error
+      if (!request.signal.aborted) void this.#passFailed(request.url, error)
+      return new Response(NO_ANSWER.body, { status: 502, headers: NO_ANSWER.headers })
+    }
+  }
+
+  /** That the app is away is said once; not again for each request. */
+  async #passFailed(url: string, error: unknown): Promise<void> {
+    const { resolved, settings } = this.#options
+    if (await resolved.app.presence?.check()) return
+    settings.logger.error({ url, error: errorText(error) }, 'the app did not answer')
   }
 
   /** `outer` is the request as it came, `inner` what the router in front of us has left of it. */
@@ -166,8 +205,6 @@ export class Doors {
     )
   }
 }
-
-export type Upgrade = (req: IncomingMessage, socket: Duplex, head: Buffer) => void
 
 interface Watched {
   readonly accept?: string | undefined

@@ -1,5 +1,14 @@
 import { randomBytes } from 'node:crypto'
-import { type App, type AppRequest, type AppResponse, header, isEventStream, readBody } from '../app/app.ts'
+import {
+  type App,
+  AppAway,
+  type AppRequest,
+  type AppResponse,
+  header,
+  isAppGone,
+  isEventStream,
+  readBody,
+} from '../app/app.ts'
 import { portableAuthInfo } from '../app/auth-info.ts'
 import { delay, monotonicNow } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
@@ -19,6 +28,7 @@ import { Node } from './ownership/membership.ts'
 import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
 import {
   type Answer,
+  appAway,
   clientHeaders,
   refuse,
   relay,
@@ -33,6 +43,9 @@ import { type Principals, principalsOf } from './protocol/principal.ts'
 import type { NewTail } from './streams/new-tail.ts'
 import { STANDALONE, type StreamRef } from './streams/stream.ts'
 import { Tail } from './streams/tail.ts'
+
+// Milliseconds between looks for the next owner of a call whose app is away.
+const SETTLING = 100
 
 export interface EngineOptions {
   readonly app: App
@@ -102,6 +115,7 @@ export class Engine {
       onKeepAlive: () => this.#peers.forwarder.keepAlive(),
       onLost: (live) => void this.#holder.forget(live, true),
     })
+    app.presence?.onChange((away, reason) => this.#appChanged(away, reason))
   }
 
   /**
@@ -197,6 +211,20 @@ export class Engine {
     return this.#options.settings.retryInterval ?? 1000
   }
 
+  #appChanged(away: boolean, reason: unknown): void {
+    const { logger } = this.#options.settings
+    if (!away) {
+      logger.warn({}, 'the app is back')
+      return
+    }
+    const facts = { error: errorText(reason) }
+    logger.error(
+      facts,
+      'the app cannot be reached: its sessions are given up, and no new ones are taken until it is back',
+    )
+    void this.#holder.giveAway()
+  }
+
   async #lapsed(): Promise<void> {
     await this.#holder.reclaim()
     this.#peers.forwarder.searchAll()
@@ -226,7 +254,7 @@ export class Engine {
     return this.#serve({
       sessionId: id,
       principal,
-      streamId: randomBytes(9).toString('base64url'),
+      streamId: newStreamId(),
       again: false,
       request,
       gone: request.signal,
@@ -234,6 +262,8 @@ export class Engine {
   }
 
   #failed(request: AppRequest, error: unknown): Answer {
+    // That it is away is said once, not for each request.
+    if (error instanceof AppAway) return appAway()
     const { method, headers } = request
     const requestId = randomBytes(9).toString('base64url')
     const facts = { requestId, sessionId: headers['mcp-session-id'], method, error: errorText(error) }
@@ -247,33 +277,47 @@ export class Engine {
     const { settings } = this.#options
     const { sessionId, principal, request } = asked
     const giveUp = monotonicNow() + settings.lease * 2 + 5000
-    for (let again = asked.again; monotonicNow() < giveUp; ) {
-      // A process that drains lets others take what it has let go.
-      const heir = this.#drainsUntil === undefined ? undefined : await this.#peers.another()
+    let { again, streamId } = asked
+    /** Nodes whose app is away too. */
+    const away = new Set<string>()
+    while (monotonicNow() < giveUp && !asked.gone?.stopped) {
+      // A process that drains, or whose app is away, lets others take what it has let go.
+      const heir = this.#yields ? await this.#peers.another(away) : undefined
       const found = await this.#holder.find(sessionId, principal, request, { claim: heir === undefined })
+      // A call that was begun is settled by whoever has an app for it, this node or another: its answer will be in the log.
+      if ('answer' in found && found.away && again) {
+        away.clear()
+        await delay(SETTLING)
+        continue
+      }
       if ('answer' in found) return found.answer
       if ('missing' in found) return this.#notFound(request)
       if ('live' in found) {
-        const own = await this.#serveOwn({ ...asked, again })
+        const own = await this.#serveOwn({ ...asked, streamId, again })
         // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
         if (own !== 'moved' && own !== 'left') return own as Answer
-        again ||= own === 'left'
+        if (own === 'left') again = true
+        else if (!again) streamId = newStreamId()
+        await delay(20)
         continue
       }
       if ('moved' in found) continue
       // Nobody would collect the reply.
       if (this.#holder.draining) return shuttingDown()
       const [owner, how] = 'free' in found ? [heir!, { take: true }] : [found.owner, {}]
-      const answer = await this.#peers.forwarder.forward(owner, { ...asked, again }, how)
+      const answer = await this.#peers.forwarder.forward(owner, { ...asked, streamId, again }, how)
       if (answer !== 'gone' && answer !== 'moved') return answer
+      if ('free' in found && this.#isAway) away.add(owner)
       if (answer === 'gone') again = true
+      // Nothing was made of it, and what its record says is over.
+      else if (!again) streamId = newStreamId()
       await delay(20)
     }
     return unavailable('The session has no owner that answers.')
   }
 
   async #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | Elsewhere> {
-    if (take && this.#drainsUntil !== undefined) return 'moved'
+    if (take && this.#yields) return 'moved'
     return this.#serveOwn(asked, !take)
   }
 
@@ -282,7 +326,8 @@ export class Engine {
     const { sessionId, principal, request } = asked
     for (let attempt = 1; ; attempt += 1) {
       const found = await this.#holder.find(sessionId, principal, request, { own })
-      if ('answer' in found) return found.answer
+      // Whoever has asked looks for a node whose app is there.
+      if ('answer' in found) return found.away && !own ? 'moved' : found.answer
       if ('missing' in found) return this.#notFound(request)
       if (!('live' in found)) return 'moved'
       if (this.#drainsUntil !== undefined && isNewCall(request)) {
@@ -294,6 +339,14 @@ export class Engine {
       } catch (error) {
         if (error instanceof NotTheirs) return this.#notFound(request)
         if (error instanceof SessionLeft) return error.mayHaveRun ? 'left' : 'moved'
+        if (isAppGone(error)) {
+          // It may be shutting down, and the calls that run in the session be about to end.
+          if (error instanceof AppAway && found.live.calls > 0 && this.#isAway) return appAway()
+          await this.#holder.broken(found.live)
+          // Nothing was asked of the app: it may be asked where it is. What broke off under anything but a call is the client's to
+          // repeat: it may be what broke the app.
+          return error instanceof AppAway ? 'moved' : appAway()
+        }
         if (!(error instanceof LocalSessionLost)) throw error
         // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
         if (attempt > 1) return this.#notFound(request)
@@ -302,8 +355,18 @@ export class Engine {
     }
   }
 
+  get #isAway(): boolean {
+    return this.#options.app.presence?.away === true
+  }
+
+  /** Sessions that are nobody's are for other nodes. */
+  get #yields(): boolean {
+    return this.#drainsUntil !== undefined || this.#isAway
+  }
+
   async #initialize(request: AppRequest, { id }: InitializeRequest): Promise<Answer> {
     if (this.#holder.draining) return shuttingDown()
+    if (this.#isAway) return appAway()
     const principal = await principalsOf(request, this.#options.settings)
     return this.#holder.opening(() => this.#open(request, id, principal))
   }
@@ -451,8 +514,13 @@ function failure(requestId: string, error: unknown): WholeAnswer {
   if (isPersistError(error, 'SESSION_LIMIT')) {
     return refuse(429, 'Too many sessions; end one, or try again later.', { retryAfter: 60 })
   }
+  if (isAppGone(error)) return appAway()
   if (error instanceof AppSilent) {
     return refuse(503, 'The server does not answer; try again.', { retryAfter: 1 })
   }
   return refuse(500, 'Internal server error', { code: -32603, data: { requestId } })
+}
+
+function newStreamId(): string {
+  return randomBytes(9).toString('base64url')
 }

@@ -11,6 +11,8 @@ import type { ShapeOptions } from './serve.ts'
 export interface HostedOptions {
   /** Of `hosts/app.ts`. */
   readonly shape?: string
+  /** Wrap the server at this URL instead of a shape. */
+  readonly upstream?: string
   /** The file of `hosts/` to run. Default `app.ts`. */
   readonly script?: string
   /** A store URL; `FOLDER` in it becomes a temporary folder. Default `sqlite:FOLDER/mcp.db`. */
@@ -32,7 +34,7 @@ export interface Hosted {
 
 /** An app in a process of its own, wrapped by the built package, on a port that it keeps when it starts again. */
 export async function serveHosted(hosted: HostedOptions): Promise<Hosted> {
-  const { shape, script = 'app.ts', store, app, options } = hosted
+  const { shape, upstream, script = 'app.ts', store, app, options } = hosted
   const folder = hosted.folder ?? (await mkdtemp(join(tmpdir(), 'mcp-persist-host-')))
   const journalPath = join(folder, 'journal.jsonl')
   const port = await freePort()
@@ -40,6 +42,7 @@ export async function serveHosted(hosted: HostedOptions): Promise<Hosted> {
     args: hostScript(script),
     env: {
       MCP_TEST_SHAPE: shape,
+      MCP_TEST_URL: upstream,
       MCP_TEST_STORE: (store ?? 'sqlite:FOLDER/mcp.db').replace('FOLDER', folder),
       MCP_TEST_APP: JSON.stringify(app ?? {}),
       MCP_TEST_OPTIONS: JSON.stringify(options ?? {}),
@@ -54,4 +57,19 @@ export async function serveHosted(hosted: HostedOptions): Promise<Hosted> {
     })
   }
   return { host, url: `${host.origin}/mcp`, journal: fileJournal(journalPath), folder }
+}
+
+/** The same app as its author serves it: what `{ url }` wraps. */
+export async function serveUpstream(
+  hosted: Pick<HostedOptions, 'shape' | 'app'> & { readonly folder: string },
+): Promise<HostProcess> {
+  return HostProcess.start({
+    args: hostScript('app.ts'),
+    env: {
+      MCP_TEST_SHAPE: hosted.shape,
+      MCP_TEST_APP: JSON.stringify(hosted.app ?? {}),
+      MCP_TEST_JOURNAL: join(hosted.folder, 'journal.jsonl'),
+      PORT: String(await freePort()),
+    },
+  })
 }

@@ -88,12 +88,12 @@ export class Peers {
     this.#timer.unref()
   }
 
-  /** Some other node; undefined: there is none. */
-  async another(): Promise<string | undefined> {
+  /** Some other node, and none of `except`; undefined: there is none. */
+  async another(except: ReadonlySet<string>): Promise<string | undefined> {
     const { directory, settings } = this.#options
     try {
       const others = (await directory.nodes.list()).filter(
-        ({ id }) => id !== this.#identity?.id && !this.#gone.has(id),
+        ({ id }) => id !== this.#identity?.id && !this.#gone.has(id) && !except.has(id),
       )
       return others[Math.floor(Math.random() * others.length)]?.id
     } catch (error) {

@@ -1,4 +1,4 @@
-import { type AppResponse, isEventStream } from '../../app/app.ts'
+import { type AppResponse, isAppGone, isEventStream } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
@@ -29,6 +29,8 @@ export interface CallOptions {
   readonly onAnswered: (request: Request, response: Message) => Promise<void> | void
   /** The app asks its client to come again (`closeSSEStream`). */
   readonly onCut: () => void
+  /** The app, or the connection to it, is gone before the last answer: whoever owns the session settles the call. */
+  readonly onBroken: () => void
   readonly onEnd: () => void
   readonly logger: Logger
 }
@@ -75,33 +77,58 @@ export class Call {
     return this.#abandoned
   }
 
+  /** The app's stream is being read: the record is on its way. */
+  get begun(): boolean {
+    return this.#begun
+  }
+
+  /** What nobody has answered yet. */
+  get open(): readonly Request[] {
+    return [...this.#open.values()]
+  }
+
   has(requestId: string | number): boolean {
     return this.#open.has(idKey(requestId))
   }
 
   /** Reads the app's stream to its end, and again where the app means its client to resume. Never rejects. */
   async run(response: AppResponse): Promise<void> {
-    const { local, logger, pace, onCut } = this.#options
+    const { local, logger, pace, onCut, onBroken } = this.#options
     this.#begun = true
-    const options = { pace, signal: this.#stop, onMessage: (data: string) => this.#onMessage(data) }
+    let lastEventId: string | undefined
+    const options = {
+      pace,
+      signal: this.#stop,
+      onMessage: (data: string) => this.#onMessage(data),
+      onId: (id: string) => {
+        lastEventId = id
+      },
+    }
     try {
       for (let attempt = 0; ; attempt += 1) {
-        const lastEventId = await pump(response, options)
+        lastEventId = undefined
+        await pump(response, options).catch((error: unknown) => {
+          // Only the connection may have broken. A client of the app itself would come back with that id, and so do we.
+          if (!isAppGone(error) || lastEventId === undefined) throw error
+        })
         if (this.#ended || this.#stop.stopped) return
         if (lastEventId === undefined || attempt > 1000) break
         // The app ended the stream without the answer, but gave an id to come back with.
         onCut()
         if (attempt > 0) await delay(Math.min(attempt * 10, 1000))
         this.#resumed = true
-        response = await local.app.fetch(local.standaloneRequest(lastEventId))
+        response = await local.app.fetch(local.standaloneRequest(lastEventId, this.#stop))
         if (!isEventStream(response)) {
           response.cancel()
           break
         }
       }
+      // A server that shuts down in good order ends its streams first.
+      if (local.app.presence) return onBroken()
       await this.fail('The server ended the stream without an answer.')
     } catch (error) {
       if (this.#stop.stopped) return
+      if (isAppGone(error)) return onBroken()
       const facts = { sessionId: local.publicId, requestId: this.streamId, error: errorText(error) }
       logger.error(facts, 'the stream of a call broke off')
       await this.fail('The server broke off.')

@@ -1,8 +1,8 @@
-import { type AppRequest, type HeaderPairs, isEventStream } from '../../app/app.ts'
+import { AppBrokeOff, type AppRequest, type HeaderPairs, isAppGone, isEventStream } from '../../app/app.ts'
 import { monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import type { EventLog } from '../../store/port.ts'
+import type { EventLog, OpenStream } from '../../store/port.ts'
 import { type Answer, refuse, relayWhole, streamHeaders } from '../protocol/answer.ts'
 import { interrupted } from '../protocol/interrupted.ts'
 import { idKey, isResponse, type Message, parseMessages, type Request } from '../protocol/json-rpc.ts'
@@ -28,13 +28,36 @@ export interface CallsOptions {
   readonly onUse: () => void
   /** The app has answered a request; settles before the client learns it. */
   readonly onAnswered: (request: Request, response: Message) => Promise<void>
+  /**
+   * An app in another process, or the connection to it, is gone in the middle of a call that has its record. Settles when it is
+   * settled, here or by giving the session up.
+   */
+  readonly onBroken: (call: OpenStream) => Promise<void>
   readonly onEnd: () => void
+}
+
+interface Running {
+  readonly call: Call
+  readonly request: AppRequest
+  /** How often it was begun. */
+  readonly runs: number
+  /** Its record, once that is on its way to the log; false: it could not be stored. */
+  recorded?: Promise<boolean>
+}
+
+type Begun = Pick<Running, 'request' | 'runs'> & {
+  readonly streamId: string
+  readonly requests: readonly Request[]
+  /** Undefined: nobody has asked; it is run again. */
+  readonly how?: Handling
 }
 
 /** The calls that run in one live session, by their streams. */
 export class Calls {
   readonly #options: CallsOptions
-  readonly #running = new Map<string, Call>()
+  readonly #running = new Map<string, Running>()
+  /** The session is not to be had here any more: what is begun now would be nobody's. */
+  #left = false
 
   constructor(options: CallsOptions) {
     this.#options = options
@@ -56,15 +79,18 @@ export class Calls {
       return this.#resume(request, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
-    const call = this.#begin(streamId, requests, how)
+    if (this.#left) throw new SessionLeft(false)
+    const running = this.#begin({ streamId, requests, request, runs: 1, how })
+    const { call } = running
     try {
       // Another node waits for this call. Should this one die, that one looks for the record and knows that the app may
       // have been called; here at home the client's connection dies with the process, and the record can wait.
       log.begin(streamId)
       if (remote) {
-        await log.append(streamId, 'open', openPayload(request), false)
-        // It was refused: somebody else owns the session. The app has not heard of the call, and must not now.
-        if (call.abandoned) throw new SessionLeft(false)
+        const recorded = await this.#record(running)
+        // It was refused, for somebody else owns the session; or the session leaves, and its next owner settles what has a
+        // record. The app has not heard of the call, and must not now.
+        if (call.abandoned) throw new SessionLeft(recorded)
       }
       const response = await local.fetch(request, { principal, signal: call.signal })
       if (response.status < 300) onUse()
@@ -85,12 +111,17 @@ export class Calls {
       return answer
     } catch (error) {
       if (error instanceof SessionLeft) throw error
-      // What is open in the log stays open, for the session's next owner. Of a call of this node's own client nothing is
-      // there yet, and nobody else can tell what became of it.
-      if (call.abandoned && remote) throw new SessionLeft(true)
+      // What is open in the log stays open, for the session's next owner. Of a call that has no record nobody else can tell
+      // what became of it.
+      if (call.abandoned && (await running.recorded)) throw new SessionLeft(true)
       if (call.abandoned) return whole(requests.map(interrupted))
       // Cancelled before the app had begun to answer: nothing is left to be said.
       if (call.ended) return { status: 202, headers: [], body: '' }
+      // The app may have seen it: from here on it is a call like any other that was lost.
+      if (error instanceof AppBrokeOff && (await this.#record(running))) {
+        await this.#lost(running)
+        throw new SessionLeft(true)
+      }
       await this.#withoutStream(call, how)
       throw error
     }
@@ -99,7 +130,7 @@ export class Calls {
   /** Gives up what nobody has followed for `ttl` ms. */
   endForgotten(ttl: number): void {
     const now = monotonicNow()
-    for (const call of this.#running.values()) {
+    for (const { call } of this.#running.values()) {
       if (this.#isFollowed(call)) call.lastFollowed = now
       else if (now - call.lastFollowed >= ttl) {
         const facts = { sessionId: this.#options.sessionId, streamId: call.streamId }
@@ -111,7 +142,7 @@ export class Calls {
 
   /** Does somebody wait for one of them? */
   get followed(): boolean {
-    return [...this.#running.values()].some((call) => this.#isFollowed(call))
+    return [...this.#running.values()].some(({ call }) => this.#isFollowed(call))
   }
 
   #isFollowed(call: Call): boolean {
@@ -127,7 +158,7 @@ export class Calls {
     const ids = new Set(requests.map(({ id }) => idKey(id)))
     const twice =
       ids.size < requests.length ||
-      requests.some(({ id }) => [...this.#running.values()].some((call) => call.has(id)))
+      requests.some(({ id }) => [...this.#running.values()].some(({ call }) => call.has(id)))
     if (twice) return refuse(400, 'Invalid Request: a request with this id is running', { code: -32600 })
     if (this.#running.size < settings.maxCalls) return undefined
     const facts = { sessionId, maxCalls: settings.maxCalls }
@@ -135,13 +166,22 @@ export class Calls {
     return refuse(429, 'Too many requests of this session are running', { retryAfter: 1 })
   }
 
-  /** Runs a request again that its last owner did not finish; its answer goes into the stream it was opened with. */
-  async rerun(request: AppRequest, requests: readonly Request[], streamId: string): Promise<void> {
+  /** Runs a request again that was not finished; its answer goes into the stream it was opened with. Never rejects. */
+  async rerun(
+    request: AppRequest,
+    requests: readonly Request[],
+    streamId: string,
+    runs: number,
+  ): Promise<void> {
     const { sessionId, local, log, settings } = this.#options
-    const call = this.#begin(streamId, requests)
+    // Where only its connection broke, the former run is here still.
+    const former = this.#running.get(streamId)
+    const running = this.#begin({ streamId, requests, request, runs })
+    const { call } = running
+    former?.call.abandon()
     try {
-      // Counted before the app hears of it: should it take this process with it as well, it is not run a third time.
-      await log.append(streamId, 'open', openPayload(request), false)
+      // Counted before the app hears of it: should it take its process with it as well, it is not run a third time.
+      await this.#record(running)
       if (call.abandoned) return
       const response = await local.fetch(request, { signal: call.signal })
       if (isEventStream(response)) return void call.run(response)
@@ -153,7 +193,8 @@ export class Calls {
       await log.append(streamId, 'final', text)
       this.#running.delete(streamId)
     } catch (error) {
-      if (call.abandoned) return
+      if (call.abandoned || call.ended) return
+      if (isAppGone(error)) return void (await this.#lost(running))
       const facts = { sessionId, requestId: streamId, error: errorText(error) }
       settings.logger.error(facts, 'a lost call could not be run again')
       await call.fail('The server could not run it again.')
@@ -161,12 +202,50 @@ export class Calls {
   }
 
   async cancel(requestId: string | number): Promise<void> {
-    for (const call of this.#running.values()) if (call.has(requestId)) await call.cancel(requestId)
+    for (const { call } of this.#running.values()) if (call.has(requestId)) await call.cancel(requestId)
+  }
+
+  /** Gives their records to those that the app has not begun to answer, for it may have begun to work. */
+  recordAll(): void {
+    for (const running of this.#running.values()) if (!running.call.begun) void this.#record(running)
   }
 
   /** Stops reading; the log keeps the streams open, for whoever owns the session next. */
   abandon(): void {
-    for (const call of this.#running.values()) call.abandon()
+    this.#left = true
+    for (const { call } of [...this.#running.values()]) call.abandon()
+  }
+
+  /** Somebody has written the end of that stream. */
+  drop(streamId: string): void {
+    this.#running.get(streamId)?.call.abandon()
+  }
+
+  /** Tells those who wait for an answer here, and have nothing to come back with, that none will come. */
+  answerStranded(): void {
+    const { log } = this.#options
+    for (const [streamId, { call }] of this.#running) {
+      for (const listener of log.listeners(streamId)) {
+        if (listener.resumable) continue
+        call.open.forEach((request, i) => {
+          listener.pushUnstored(interrupted(request), i === call.open.length - 1)
+        })
+      }
+    }
+  }
+
+  /** The record of a call stands before anybody can ask what became of it. False: it could not be stored. */
+  #record(running: Running): Promise<boolean> {
+    const { call, request } = running
+    running.recorded ??= this.#options.log.append(call.streamId, 'open', openPayload(request), false)
+    return running.recorded
+  }
+
+  /** The app, or the connection to it, is gone in the middle of a call; what it said before is stored first. */
+  async #lost({ call: { streamId }, request, runs }: Running): Promise<void> {
+    const { log, onBroken } = this.#options
+    await log.flush()
+    await onBroken({ streamId, payload: openPayload(request), runs })
   }
 
   async #answered(requests: readonly Request[], text: string): Promise<void> {
@@ -205,9 +284,9 @@ export class Calls {
     return attach(stream, streamHeaders(allowed.headers, sessionId), how)
   }
 
-  #begin(streamId: string, requests: readonly Request[], how?: Handling): Call {
+  #begin({ streamId, requests, request, runs, how }: Begun): Running {
     const { local, settings, log, ids, pace, onAnswered, onEnd } = this.#options
-    const call = new Call({
+    const call: Call = new Call({
       streamId,
       requests,
       // At another node nobody can see its client go before there is a stream.
@@ -218,14 +297,16 @@ export class Calls {
       pace,
       onAnswered,
       onCut: () => void log.cut(streamId, settings.retryInterval),
+      onBroken: () => void this.#lost(running),
       onEnd: () => {
-        this.#running.delete(streamId)
+        if (this.#running.get(streamId)?.call === call) this.#running.delete(streamId)
         onEnd()
       },
       logger: settings.logger,
     })
-    this.#running.set(streamId, call)
-    return call
+    const running: Running = { call, request, runs }
+    this.#running.set(streamId, running)
+    return running
   }
 }
 

@@ -4,7 +4,7 @@ import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { Stop } from '../../stop.ts'
 import { type Cursor, parseEventId } from '../../store/event-id.ts'
-import type { EventLog, SessionState } from '../../store/port.ts'
+import type { EventLog, OpenStream, SessionState } from '../../store/port.ts'
 import {
   type Answer,
   clientHeaders,
@@ -54,6 +54,11 @@ export interface LiveSessionOptions {
   readonly readDelivered: () => Promise<number>
   readonly onUse: () => void
   readonly onLost: () => void
+  /**
+   * An app in another process, or a connection to it, is gone; with a call that nobody answers any more. Settles when that is
+   * settled, here or by giving the session up. Never rejects.
+   */
+  readonly onBroken: (call?: OpenStream) => Promise<void>
   /** The client has ended the session, and the app agreed. Settles before the client learns it. */
   readonly onTerminated: () => Promise<void>
   /** Nothing is going on at the moment. */
@@ -74,6 +79,7 @@ export class LiveSession {
   /** Requests that have no answer yet; at this node, by whether their clients have gone. */
   readonly #requests = new Set<Handling>()
   #unsaved = false
+  #deleting = false
 
   constructor(options: LiveSessionOptions) {
     this.#options = options
@@ -117,6 +123,7 @@ export class LiveSession {
       pace: () => this.#pace(),
       onUse: () => this.#used(),
       onAnswered: (request, response) => this.#answered(request, response),
+      onBroken: (call) => this.#broken(call),
       onEnd: () => {
         this.lastUsed = monotonicNow()
         this.#quiet()
@@ -180,12 +187,13 @@ export class LiveSession {
       },
       pace: () => this.#pace(),
       onCut: () => void this.#log.cut(STANDALONE, settings.retryInterval),
+      onBroken: () => void this.#broken(),
       signal: this.#stop,
       logger: settings.logger,
     })
   }
 
-  /** Rejects with `LocalSessionLost`, `NotTheirs`, `AppSilent`, or with what the app threw. */
+  /** Rejects with `LocalSessionLost`, `NotTheirs`, `AppSilent`, `SessionLeft`, or with what the app threw. */
   async handle(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
     this.#requests.add(how)
     this.lastUsed = monotonicNow()
@@ -218,9 +226,9 @@ export class LiveSession {
       await this.#save(known)
   }
 
-  /** Runs a request again that its last owner did not finish. */
-  rerun(request: AppRequest, requests: readonly Request[], streamId: string): Promise<void> {
-    return this.#calls.rerun(request, requests, streamId)
+  /** Runs a request again that was not finished, for the `runs`th time. */
+  rerun(request: AppRequest, requests: readonly Request[], streamId: string, runs: number): Promise<void> {
+    return this.#calls.rerun(request, requests, streamId, runs)
   }
 
   /** Ends a stream that its last owner left open. */
@@ -228,6 +236,18 @@ export class LiveSession {
     for (const payload of answers.slice(0, -1)) await this.#log.append(streamId, 'message', payload)
     const last = answers.at(-1)
     await this.#log.append(streamId, last === undefined ? 'end' : 'final', last)
+    this.#calls.drop(streamId)
+  }
+
+  /**
+   * What runs is left open in the log, for the next owner; with `all` also what the app has not begun to answer, whose clients
+   * wait here for what becomes of it. Settles when the log has it. Never rejects.
+   */
+  async leaveCalls({ all }: { all: boolean }): Promise<void> {
+    if (all) this.#calls.recordAll()
+    this.#calls.answerStranded()
+    this.#calls.abandon()
+    await this.#log.flush()
   }
 
   /** Stops everything in this process. What is stored stays as it is. */
@@ -323,7 +343,7 @@ export class LiveSession {
     }
     this.#used()
 
-    if (cursor && (await this.#endedInError(cursor))) {
+    if (cursor && (await this.#endedForGood(cursor))) {
       return { status: 204, headers: allowed.headers.filter(noContent), body: '' }
     }
     const from = cursor ? { ...cursor, after: cursor.position } : await this.audience.standalone()
@@ -343,22 +363,33 @@ export class LiveSession {
   }
 
   /**
-   * The client has all of a stream that ended with an error. The v1 SDK's client does not take an error for an answer
-   * and comes again, for ever; an empty event stream would not tell it otherwise, 204 does.
+   * The client has all of a stream that ended with an error, or without an answer because it was cancelled. The v1 SDK's
+   * client takes neither for an end and comes again, for ever; an empty event stream would not tell it otherwise, 204 does.
    */
-  async #endedInError({ streamId, position, epoch }: Cursor): Promise<boolean> {
+  async #endedForGood({ streamId, position, epoch }: Cursor): Promise<boolean> {
     if (this.#isWritten(streamId)) return false
-    const page = await this.#options.log.read({ sessionId: this.id, streamId, after: position - 1, limit: 1 })
-    const last = page.events[0]
-    if (page.epoch !== epoch || last?.position !== position || last.kind !== 'final') return false
-    return parseMessages(last.payload).some(({ error }) => error !== undefined)
+    const page = await this.#options.log.read({ sessionId: this.id, streamId, after: position - 1, limit: 2 })
+    const [last, next] = page.events
+    if (page.epoch !== epoch || last?.position !== position) return false
+    if (next) return next.kind === 'end'
+    return last.kind === 'final' && parseMessages(last.payload).some(({ error }) => error !== undefined)
   }
 
   async #delete(request: AppRequest, how: Handling): Promise<Answer> {
-    const response = await this.local.fetch(request, how)
-    const answer = await relayWhole(response, this.id)
-    if (answer.status < 300) await this.#options.onTerminated()
-    return answer
+    this.#deleting = true
+    try {
+      const response = await this.local.fetch(request, how)
+      const answer = await relayWhole(response, this.id)
+      if (answer.status < 300) await this.#options.onTerminated()
+      return answer
+    } finally {
+      this.#deleting = false
+    }
+  }
+
+  /** With its session the app ends the session's streams: then nothing is broken. */
+  async #broken(call?: OpenStream): Promise<void> {
+    if (!this.#deleting) await this.#options.onBroken(call)
   }
 
   async #answered(request: Request, response: Message): Promise<void> {

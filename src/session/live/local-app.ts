@@ -7,6 +7,7 @@ import {
   OF_ONE_REQUEST,
   readBody,
 } from '../../app/app.ts'
+import { hopByHop } from '../../app/hop-by-hop.ts'
 import type { Settings } from '../../options.ts'
 import { readEvents } from '../../sse.ts'
 import type { StopSignal } from '../../stop.ts'
@@ -95,7 +96,9 @@ export class LocalApp {
    * Rejects with `LocalSessionLost` when the app does not know its session any more, and with `NotTheirs`.
    */
   async fetch(request: AppRequest, { principal, signal }: Asking = {}): Promise<AppResponse> {
-    const sent = this.app.fetch({ ...request, headers: this.#headers(request), signal: undefined })
+    // What holds a connection has to let go of it at once; for an app in this process a signal costs more than it saves.
+    const forSocket = this.app.presence && signal
+    const sent = this.app.fetch({ ...request, headers: this.#headers(request), signal: forSocket })
     const response = await stoppable(sent, signal)
     await this.#judge(response, request, principal)
     return response
@@ -130,6 +133,15 @@ export class LocalApp {
   async notify(method: string, signal?: StopSignal): Promise<void> {
     const response = await this.#post({ jsonrpc: '2.0', method }, { signal })
     response.cancel()
+  }
+
+  /** After a connection to the app broke: is it there, and does it still know its session? Never rejects. */
+  async survives(): Promise<boolean> {
+    if (await this.app.presence?.check()) return false
+    return this.#isLost(this.#caller).then(
+      (lost) => !lost,
+      () => false,
+    )
   }
 
   standaloneRequest(lastEventId: string | undefined, signal?: StopSignal): AppRequest {
@@ -268,7 +280,8 @@ function ownHeaders(caller: AppRequest): Record<string, string> {
 
 function forApp({ headers }: AppRequest): Record<string, string> {
   const kept: Record<string, string> = {}
-  for (const name in headers) if (!NOT_FOR_THE_APP.has(name)) kept[name] = headers[name]!
+  const ends = hopByHop(headers['connection'])
+  for (const name in headers) if (!NOT_FOR_THE_APP.has(name) && !ends(name)) kept[name] = headers[name]!
   return kept
 }
 

@@ -1,4 +1,4 @@
-import { type App, type AppRequest, type AppResponse, isEventStream } from '../../app/app.ts'
+import { type App, type AppRequest, type AppResponse, isAppGone, isEventStream } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
@@ -22,6 +22,8 @@ export interface TapOptions {
   readonly pace: () => Promise<void>
   /** The app ended the stream (`closeStandaloneSSEStream`): the client's own is to end too. */
   readonly onCut: () => void
+  /** An app in another process, or the connection to it, is gone; or it has ended the stream and does not open it again. */
+  readonly onBroken: () => void
   readonly signal: StopSignal
   readonly logger: Logger
 }
@@ -86,7 +88,7 @@ class Tap {
 
   /** False: the app has no such stream, or nobody wants it any more. */
   async #read(head: Head): Promise<boolean> {
-    const { signal, onCut, logger, sessionId } = this.#options
+    const { app, signal, onCut, onBroken, logger, sessionId } = this.#options
     if ('response' in head) {
       if (signal.stopped) {
         head.response.cancel()
@@ -96,9 +98,9 @@ class Tap {
       this.#failures = 0
       this.#lived = true
       try {
-        this.#lastEventId = (await pump(head.response, this.#options)) ?? this.#lastEventId
+        await pump(head.response, { ...this.#options, onId: (id) => this.#resumeAt(id) })
       } catch (error) {
-        if (!signal.stopped) this.#failed({ error: errorText(error) }, 'broke off')
+        if (!signal.stopped) this.#broke(error, 'broke off')
       }
       if (signal.stopped) return false
       onCut()
@@ -107,12 +109,13 @@ class Tap {
       return true
     }
     if (signal.stopped) return false
-    if ('error' in head) this.#failed({ error: errorText(head.error) }, 'cannot be read')
+    if ('error' in head) this.#broke(head.error, 'cannot be read')
     else if (!isPassing(head.status)) {
       const facts = { sessionId, status: head.status }
       // 405 is what it says if it has none, by the protocol. After a stream that lived: its session is over.
       if (head.status === 405 || this.#lived) logger.debug(facts, 'the app has no standalone stream')
       else logger.warn(facts, 'the app has no standalone stream: what it sends outside of calls is lost')
+      if (this.#lived && app.presence) onBroken()
       return false
     } else this.#failed({ status: head.status }, 'was refused')
     this.#backOff()
@@ -128,6 +131,15 @@ class Tap {
 
   #backOff(): void {
     this.#wait = Math.min(this.#wait === 0 ? 50 : this.#wait * 2, MAX_WAIT)
+  }
+
+  #resumeAt(id: string): void {
+    this.#lastEventId = id
+  }
+
+  #broke(error: unknown, what: string): void {
+    if (isAppGone(error)) this.#options.onBroken()
+    else this.#failed({ error: errorText(error) }, what)
   }
 
   /** Said aloud once for each time that it begins. */

@@ -51,6 +51,8 @@ export class Subscribers {
     }
     const tail: Tail = newTail(sessionId, stream, () => this.#closed(tail))
     log.attach(tail)
+    // As for another node's: its client is to come again, for nobody here would write to it.
+    if (this.#over) tail.cut()
     return { status: 200, headers, tail }
   }
 

@@ -1,15 +1,15 @@
-import type { App, AppRequest } from '../../app/app.ts'
+import { type App, type AppRequest, isAppGone } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import { Stop } from '../../stop.ts'
-import type { ClaimedSession, EventLog, SessionRecord } from '../../store/port.ts'
+import { Stop, type StopSignal } from '../../stop.ts'
+import type { ClaimedSession, EventLog, OpenStream, SessionRecord } from '../../store/port.ts'
 import type { Store } from '../../store/store.ts'
 import { AppSilent } from '../live/ask-app.ts'
 import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
 import { LiveSession } from '../live/live-session.ts'
 import { type LocalApp, patienceOf } from '../live/local-app.ts'
-import { type Answer, refuse, shuttingDown, unavailable } from '../protocol/answer.ts'
+import { type Answer, appAway, refuse, shuttingDown, unavailable } from '../protocol/answer.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
 import { HeldIds } from './held-ids.ts'
@@ -34,7 +34,8 @@ export interface OwnedSessionsOptions {
 export type Found =
   | { readonly live: LiveSession }
   | { readonly owner: string; readonly record: SessionRecord }
-  | { readonly answer: Answer }
+  /** `away`: by this node, as long as its app is away. */
+  | { readonly answer: Answer; readonly away?: true }
   /** Unknown, expired, terminated, or somebody else's. */
   | { readonly missing: true }
   /** Not ours, says the store; only where nothing but our own was asked for. */
@@ -43,6 +44,11 @@ export type Found =
   | { readonly free: true }
 
 const MISSING = { missing: true } as const
+const AWAY = () => ({ answer: appAway(), away: true }) as const
+
+// Milliseconds that calls get to end by themselves on connections that have outlived the app: it may be shutting down in good
+// order, and takes new ones no more.
+const LAST_CALLS = 10_000
 
 // Another node may win the race for a session a few times in a row; not for ever.
 const MAX_CLAIMS = 5
@@ -92,6 +98,12 @@ export class OwnedSessions {
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
       if (!claim) return { free: true }
+      if (this.#options.app.presence?.away) {
+        if (!this.#lifecycle.has(id)) return AWAY()
+        // It is being given up: then somebody else can have it, and not before.
+        await this.#lifecycle.settled(id)
+        continue
+      }
       if (this.draining) return { answer: shuttingDown() }
       if (elsewhere && (await node.settle())) continue
       if (!mayTakeOver(record, caller, settings)) return MISSING
@@ -154,6 +166,49 @@ export class OwnedSessions {
     await Promise.all(quiet.map(({ id }) => this.#leave(id, retry)))
   }
 
+  /**
+   * The app is away: nodes whose app is there may have the sessions, those in which a call runs when that has ended. A call
+   * whose connection broke is no such call, see `broken`.
+   */
+  async giveAway(): Promise<void> {
+    const { app } = this.#options
+    const until = monotonicNow() + LAST_CALLS
+    while (app.presence?.away && this.live.size > 0) {
+      if (monotonicNow() < until) await this.handOverQuiet(this.#retry)
+      else await this.handOver(this.#retry)
+      await delay(100)
+    }
+  }
+
+  /**
+   * The connection to the app broke under something of this session, under a call if there is one. The app says what that means.
+   * It is away, or does not know the session: its process is gone, and all that ran in it. Then the session is given up like
+   * one of a node that died, only sooner, and whoever claims it next (this node too) rehydrates it and settles what is open
+   * in its log. Else only that one connection was lost, and the rest of the session is as good as ever: so the call alone is
+   * settled, in the same way. Until that has been decided nothing is said to the client, for nobody knows yet.
+   */
+  async broken(live: LiveSession, call?: OpenStream): Promise<void> {
+    const { log, settings } = this.#options
+    // A call that is run again may break before those that wait for the session are told that it is here.
+    await this.#lifecycle.settled(live.id)
+    if (!this.#holds(live)) return
+    try {
+      if (await live.local.survives()) {
+        if (call && this.#holds(live))
+          await this.#patiently((signal) => settleLostCalls(live, [call], log, signal))
+        return
+      }
+    } catch (error) {
+      const facts = { sessionId: live.id, error: errorText(error) }
+      settings.logger.warn(facts, 'a call that broke off could not be settled; its session is given up')
+    }
+    if (this.#holds(live)) await this.#leave(live.id, this.#retry)
+  }
+
+  get #retry(): number {
+    return this.#options.settings.retryInterval ?? 1000
+  }
+
   /** The lease was over and this node has another id: what nobody claimed meanwhile goes on, the rest stops. */
   async reclaim(): Promise<void> {
     const { directory, node } = this.#options
@@ -213,6 +268,8 @@ export class OwnedSessions {
   async #giveUp(live: LiveSession, stop: () => Promise<void>): Promise<void> {
     const { directory, settings } = this.#options
     this.#drop(live)
+    // What runs has its record before anybody else can look for it. Where this process leaves, nobody here waits for that.
+    await live.leaveCalls({ all: !this.draining })
     try {
       await directory.sessions.release(live.id, live.generation)
     } catch (error) {
@@ -250,6 +307,7 @@ export class OwnedSessions {
       this.#lifecycle.on(id, 'lost')
       if (error instanceof Refused) return { answer: error.answer }
       if (error instanceof NotTheirs) return MISSING
+      if (isAppGone(error)) return AWAY()
       throw error
     }
     if (!live) {
@@ -267,11 +325,10 @@ export class OwnedSessions {
   /** In bounded time: everybody who needs the session waits for it. */
   async #rehydrate(record: ClaimedSession, principal: Principals, caller: AppRequest): Promise<LiveSession> {
     const { app, settings } = this.#options
-    const stop = new Stop()
-    const timer = setTimeout(() => stop.stop(), patienceOf(settings))
-    timer.unref()
     try {
-      return await this.#revive(record, { app, settings, principal, caller, signal: stop })
+      return await this.#patiently((signal) =>
+        this.#revive(record, { app, settings, principal, caller, signal }),
+      )
     } catch (error) {
       await this.#options.directory.sessions
         .release(record.id, record.generation)
@@ -280,6 +337,16 @@ export class OwnedSessions {
           settings.logger.warn(facts, 'a session could not be given up; it is free when this node has left')
         })
       throw error
+    }
+  }
+
+  /** Runs `ask`, which gives up when it is told that it takes too long. */
+  async #patiently<T>(ask: (signal: StopSignal) => Promise<T>): Promise<T> {
+    const stop = new Stop()
+    const timer = setTimeout(() => stop.stop(), patienceOf(this.#options.settings))
+    timer.unref()
+    try {
+      return await ask(stop)
     } finally {
       clearTimeout(timer)
     }
@@ -291,7 +358,7 @@ export class OwnedSessions {
     try {
       await restore(live, record.state, asked.signal)
       if (asked.signal.stopped) throw new AppSilent()
-      await settleLostCalls(live, record, this.#options.log, asked.signal)
+      await settleLostCalls(live, record.open, this.#options.log, asked.signal)
       return live
     } catch (error) {
       live.close()
@@ -317,6 +384,7 @@ export class OwnedSessions {
       saveState: (state, principal) => sessions.update(id, live.generation, state, principal ?? undefined),
       onUse: () => onUse(live),
       onLost: () => void this.forget(live, true),
+      onBroken: (call) => this.broken(live, call),
       onTerminated: async () => {
         await this.forget(live, false)
         await sessions.terminate(id)

@@ -1,7 +1,7 @@
 import { type App, type AppRequest, header } from '../../app/app.ts'
 import type { Settings } from '../../options.ts'
 import type { StopSignal } from '../../stop.ts'
-import type { ClaimedSession, EventLog, SessionRecord, SessionState } from '../../store/port.ts'
+import type { EventLog, OpenStream, SessionRecord, SessionState } from '../../store/port.ts'
 import { AppSilent, askApp } from '../live/ask-app.ts'
 import { Binding, NotTheirs } from '../live/binding.ts'
 import type { LiveSession } from '../live/live-session.ts'
@@ -89,7 +89,7 @@ export async function restore(live: LiveSession, state: SessionState, signal: St
  */
 export async function settleLostCalls(
   live: LiveSession,
-  { open }: Pick<ClaimedSession, 'open'>,
+  open: readonly OpenStream[],
   log: EventLog,
   signal: StopSignal,
 ): Promise<void> {
@@ -103,7 +103,7 @@ export async function settleLostCalls(
       runs < MAX_RUNS && requests.length > 0 && requests.every((request) => isRepeatable(request, tools))
     if (again) {
       const body = requests.length === 1 && !Array.isArray(parsed) ? parsed : requests
-      void live.rerun(ownPost(live.local.caller, body as object), requests, streamId)
+      void live.rerun(ownPost(live.local.caller, body as object), requests, streamId, runs + 1)
     } else {
       await live.finish(streamId, requests.map(interrupted))
     }

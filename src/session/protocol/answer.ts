@@ -49,6 +49,11 @@ export function shuttingDown(): WholeAnswer {
   return refuse(503, 'This process is shutting down; try again.', { retryAfter: 1 })
 }
 
+/** The server behind `{ url }` cannot be reached. */
+export function appAway(): WholeAnswer {
+  return refuse(503, 'The server behind this endpoint does not answer; try again.', { retryAfter: 1 })
+}
+
 /** The app's response as it is. */
 export function relay(response: AppResponse): Answer {
   return { status: response.status, headers: response.headers, response }

@@ -101,7 +101,13 @@ export class SessionLog {
   /** Stores the records that still wait; nothing is tried again from now on. */
   async close(): Promise<void> {
     this.#backlog.close()
+    await this.flush()
+  }
+
+  /** Settles when all that was appended until now is stored, the records that still wait among it. Never rejects. */
+  async flush(): Promise<void> {
     await Promise.all([...this.#held.keys()].map((streamId) => this.#release(streamId)))
+    await this.#latest.catch(() => {})
   }
 
   attach(listener: Subscriber): void {

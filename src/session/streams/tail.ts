@@ -56,6 +56,8 @@ export class Tail implements Subscriber {
   /** Frames on their way to the sink: those of one update go out in one write. */
   #out = ''
   #finite: boolean
+  /** An id has been sent, or the client came with one. */
+  resumable: boolean
   /** The response ends when everything up to `at` is written. */
   #cut: { readonly at: number; readonly retry: number | undefined } | undefined
 
@@ -65,6 +67,7 @@ export class Tail implements Subscriber {
     this.#seen = options.after
     this.#epoch = options.epoch
     this.#finite = options.finite === true
+    this.resumable = options.after > 0
     this.#state = options.fresh === true ? 'fresh' : 'waiting'
     if (options.opened) this.#early.push(options.opened)
   }
@@ -199,6 +202,7 @@ export class Tail implements Subscriber {
   #prime(): void {
     const { priming, sessionId, streamId, retryInterval } = this.#options
     if (!priming || this.#epoch === undefined) return
+    this.resumable = true
     const id = formatEventId(sessionId, { streamId, position: this.#seen, epoch: this.#epoch })
     this.#send(primingFrame(id, retryInterval))
   }
@@ -248,7 +252,10 @@ export class Tail implements Subscriber {
     if (event.position <= this.#seen || this.closed) return
     const { sessionId, streamId, priming, retryInterval, onDelivered } = this.#options
     this.#seen = event.position
-    const id = () => formatEventId(sessionId, { streamId, position: event.position, epoch })
+    const id = () => {
+      this.resumable = true
+      return formatEventId(sessionId, { streamId, position: event.position, epoch })
+    }
     switch (event.kind) {
       case 'open':
         if (priming) this.#send(primingFrame(id(), retryInterval))

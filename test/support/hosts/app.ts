@@ -1,6 +1,6 @@
 // Serves one app shape in a process of its own. By environment: MCP_TEST_SHAPE, MCP_TEST_APP (JSON, the app's
 // options), MCP_TEST_STORE (a store URL; empty: unwrapped), MCP_TEST_OPTIONS (JSON, for withPersistence),
-// MCP_TEST_JOURNAL (a file), MCP_TEST_DEADLINE (ms that an ordered end may take), PORT.
+// MCP_TEST_URL (wrap that server instead of the shape), MCP_TEST_JOURNAL (a file), MCP_TEST_DEADLINE (ms that an ordered end may take), PORT.
 import { createServer, type RequestListener } from 'node:http'
 import { appShape } from '../apps/app-shapes.ts'
 import { principalOf } from '../apps/auth.ts'
@@ -15,11 +15,12 @@ const { stableId, ...appOptions } = JSON.parse(env.MCP_TEST_APP ?? '{}')
 const journal = fileJournal(env.MCP_TEST_JOURNAL ?? '/dev/null')
 const { withPersistence, persistentSessionId } = await loadPackage()
 const shape = appShape(env.MCP_TEST_SHAPE ?? 'express5')
-const { app, unwrapped } = shape.build({
+const { app: built, unwrapped } = shape.build({
   ...appOptions,
   ...(stableId && { generateId: persistentSessionId }),
   journal,
 })
+const app = env.MCP_TEST_URL ? { url: env.MCP_TEST_URL } : built
 
 if (env.MCP_TEST_STORE) {
   const principal = (request: { headers: Headers }) => principalOf(request.headers.get('authorization'))

@@ -1,0 +1,23 @@
+/** Headers that speak of one connection, and end with it (RFC 9110, section 7.6.1). */
+const HOP_BY_HOP = new Set([
+  'connection',
+  'http2-settings',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
+/** What `Connection` cannot take away: without these, the request would be another one. */
+const KEPT = /^(?:accept|authorization|content-type|cookie|host|last-event-id|mcp-.*|origin)$/
+
+/** Tells which headers (lower-case names) end at this hop, given the message's own `Connection`. */
+export function hopByHop(connection: string | undefined): (name: string) => boolean {
+  const named = connection?.toLowerCase().split(/[\s,]+/)
+  return (name) =>
+    HOP_BY_HOP.has(name) ||
+    name.startsWith('proxy-') ||
+    name.startsWith(':') ||
+    (named?.includes(name) === true && !KEPT.test(name))
+}
