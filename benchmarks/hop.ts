@@ -46,9 +46,16 @@ for (const backend of backends) {
     throughput.push([`${backend}, ${clients} clients`, ...throughputRow(results)])
   }
   const { share, counts } = await divided(store, once ? 50 : 1000)
-  const whole = share.app + share.store + share.letters + share.rest
+  const whole = share.app + share.store + share.messages + share.rest
   const part = (value: number) => `${ms(value)} (${((value / whole) * 100).toFixed(0)} %)`
-  shares.push([backend, ms(whole), part(share.app), part(share.store), part(share.letters), part(share.rest)])
+  shares.push([
+    backend,
+    ms(whole),
+    part(share.app),
+    part(share.store),
+    part(share.messages),
+    part(share.rest),
+  ])
   const each = [...counts].filter(([, count]) => count >= 0.05)
   details.push(`${backend}: ${each.map(([what, count]) => `${what} ${count.toFixed(1)}`).join(', ')}`)
   await store.close()
@@ -79,7 +86,7 @@ console.log(
   })}`,
 )
 console.log(
-  `\n${formatTable({ head: ['forwarded call', 'ms', 'app', 'store', 'letters', 'rest'], rows: shares })}`,
+  `\n${formatTable({ head: ['forwarded call', 'ms', 'app', 'store', 'messages', 'rest'], rows: shares })}`,
 )
 console.log(`\nOperations on the store for a forwarded call, both nodes together:\n${details.join('\n')}`)
 

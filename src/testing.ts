@@ -1,7 +1,7 @@
 export { PersistError } from './errors.ts'
 export { MemoryEventStore, type MemoryEventStoreOptions } from './store/memory/memory-store.ts'
 export type * from './store/port.ts'
-export { MAILBOX_LIMIT, MESSAGE_LIMIT, nodeChannel } from './store/port.ts'
+export { MESSAGE_LIMIT, nodeChannel } from './store/port.ts'
 export type { SdkFaces, Store } from './store/store.ts'
 export { storeContract } from './testing/contract.ts'
 export type { StoreContractOptions } from './testing/suite.ts'

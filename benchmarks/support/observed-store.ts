@@ -3,8 +3,8 @@ import type { Store } from 'mcp-persist'
 export interface Observer {
   /** An operation begins; what is returned is called with its result when it has succeeded. */
   begin(operation: string, args: readonly unknown[]): (result: unknown) => void
-  /** Something was heard on a channel. */
-  wake?(text: string | undefined): void
+  /** A text or a message was heard. */
+  wake?(): void
 }
 
 const PARTS = new Set<string | symbol>(['log', 'sessions', 'nodes', 'bus'])
@@ -30,11 +30,12 @@ function part(name: string, object: object, observer: Observer): object {
       const value: unknown = Reflect.get(target, method, target)
       if (typeof value !== 'function') return value
       const operation = value.bind(target) as Operation
-      if (method !== 'subscribe') return watch(`${name}.${String(method)}`, operation, observer)
-      return (channel: string, onWake: (text: string | undefined) => void) =>
-        operation(channel, (text: string | undefined) => {
-          observer.wake?.(text)
-          onWake(text)
+      if (method !== 'subscribe' && method !== 'receive')
+        return watch(`${name}.${String(method)}`, operation, observer)
+      return (where: string, onHeard: (heard: unknown) => void) =>
+        operation(where, (heard: unknown) => {
+          observer.wake?.()
+          onHeard(heard)
         })
     },
   })

@@ -19,10 +19,7 @@ export function timed(store: Store, spans: Span[]): Store {
   return observed(store, {
     begin(operation) {
       const from = now()
-      return (result) => {
-        const empty = operation === 'bus.collect' && (result as readonly unknown[]).length === 0
-        note(empty ? 'bus.collect (empty)' : operation, from)
-      }
+      return () => note(operation, from)
     },
     wake: () => note('wake', now()),
   })
@@ -32,40 +29,39 @@ export function timed(store: Store, spans: Span[]): Store {
 export interface Shares {
   readonly app: number
   readonly store: number
-  readonly letters: number
+  readonly messages: number
   readonly rest: number
 }
 
 /**
  * Divides calls that were made one after the other: what was under way at each moment, on whichever node? Where two
- * things were, the first of app, store, letters counts. A letter or wake-up is under way until the other node hears of
- * it, and then while that node fetches it. What is left is HTTP, SSE, the app's SDK, the engine and the client.
+ * things were, the first of app, store, messages counts. A message or wake-up is under way until the other node hears
+ * it. What is left is HTTP, SSE, the app's SDK, the engine and the client.
  */
 export function divide(calls: readonly Pick<Span, 'from' | 'to'>[], nodes: readonly (readonly Span[])[]) {
   const app = nodes.flatMap((spans) => spans.filter(({ what }) => what === 'app'))
   const store = nodes.flatMap((spans) => spans.filter(({ what }) => !/^(app|wake|bus\..*)$/.test(what)))
-  const letters = nodes.flatMap((spans, i) => {
+  const messages = nodes.flatMap((spans, i) => {
     const heard = nodes
       .flatMap((each, other) => (other === i ? [] : times(each, 'wake')))
       .sort((a, b) => a - b)
-    const sent = spans.filter(({ what }) => what === 'bus.post' || what === 'bus.publish')
-    const fetched = spans.filter(({ what }) => what === 'bus.collect')
-    return [...sent.map((span) => ({ ...span, to: firstAfter(heard, span.from) ?? span.to })), ...fetched]
+    const sent = spans.filter(({ what }) => what === 'bus.send' || what === 'bus.publish')
+    return sent.map((span) => ({ ...span, to: firstAfter(heard, span.from) ?? span.to }))
   })
-  const of = [app, store, letters].map(sorted)
-  const total = { app: 0, store: 0, letters: 0, rest: 0 }
+  const of = [app, store, messages].map(sorted)
+  const total = { app: 0, store: 0, messages: 0, rest: 0 }
   for (const call of calls) {
-    const [inApp, withStore, withLetters] = [1, 2, 3].map((n) =>
+    const [inApp, withStore, withMessages] = [1, 2, 3].map((n) =>
       covered(call, of.slice(0, n).flatMap(near(call))),
     ) as [number, number, number]
     total.app += inApp
     total.store += withStore - inApp
-    total.letters += withLetters - withStore
-    total.rest += call.to - call.from - withLetters
+    total.messages += withMessages - withStore
+    total.rest += call.to - call.from - withMessages
   }
   const mean = (sum: number) => sum / calls.length
-  const { app: a, store: s, letters: l, rest: r } = total
-  return { app: mean(a), store: mean(s), letters: mean(l), rest: mean(r) } satisfies Shares
+  const { app: a, store: s, messages: m, rest: r } = total
+  return { app: mean(a), store: mean(s), messages: mean(m), rest: mean(r) } satisfies Shares
 }
 
 /** How often each operation began during the calls, divided by the calls. */

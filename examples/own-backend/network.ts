@@ -1,11 +1,4 @@
-import {
-  type Bus,
-  type NodeRecord,
-  type NodeTable,
-  nodeChannel,
-  PersistError,
-  refuseTooLong,
-} from 'mcp-persist/backend'
+import { type Bus, type NodeRecord, type NodeTable, refuseTooLong } from 'mcp-persist/backend'
 import type { JsonFile } from './json-file.ts'
 
 type Listener<T> = (heard: T | undefined) => void
@@ -13,7 +6,7 @@ type Listener<T> = (heard: T | undefined) => void
 /** Nodes and what they say to each other: all of them are in this process, and nothing of it need outlive the process. */
 export class LocalNetwork {
   readonly #file: JsonFile
-  readonly #nodes = new Map<string, NodeRecord & { leaseUntil: number; letters: Uint8Array[] }>()
+  readonly #nodes = new Map<string, NodeRecord & { leaseUntil: number }>()
   readonly #receivers = new Map<string, Set<Listener<Uint8Array>>>()
   readonly #listeners = new Map<string, Set<Listener<string>>>()
 
@@ -43,9 +36,7 @@ export class LocalNetwork {
 
   readonly nodes: NodeTable = {
     register: (node, lease) =>
-      this.#file.read(
-        () => void this.#nodes.set(node.id, { ...node, leaseUntil: Date.now() + lease, letters: [] }),
-      ),
+      this.#file.read(() => void this.#nodes.set(node.id, { ...node, leaseUntil: Date.now() + lease })),
     renew: (id, lease) =>
       this.#file.read(() => {
         const node = this.live(id)
@@ -75,16 +66,6 @@ export class LocalNetwork {
         return true
       }),
     receive: (nodeId, onMessage) => this.#file.read(() => listen(this.#receivers, nodeId, onMessage)),
-    post: (nodeId, letter) =>
-      this.#file.read(() => {
-        const node = this.live(nodeId)
-        if (!node) return false
-        if (node.letters.length >= 10_000) throw new PersistError('OVERLOADED', 'The mailbox is full.')
-        node.letters.push(letter)
-        tell(this.#listeners, nodeChannel(nodeId), undefined)
-        return true
-      }),
-    collect: (nodeId) => this.#file.read(() => this.live(nodeId)?.letters.splice(0, 1000) ?? []),
     publish: (channel, text) => this.#file.read(() => tell(this.#listeners, channel, text)),
     subscribe: (channel, onWake) => this.#file.read(() => listen(this.#listeners, channel, onWake)),
   }

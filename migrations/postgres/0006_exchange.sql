@@ -67,5 +67,10 @@ BEGIN
 END
 $$;
 
--- Last, as these lock tables that are in use.
+-- Last, as these lock tables that are in use, in the order in which whoever empties a mailbox locks the two.
+--
+-- There are no mailboxes any more: what nodes say to each other is pushed, or lies in mcp_parcels. Letters that are left
+-- concern nobody: only nodes of the release before read them, and those do not go on beside this migration.
+DROP TABLE mcp_letters;
+
 ALTER TABLE mcp_nodes ADD COLUMN profile text NOT NULL DEFAULT '';

@@ -3,6 +3,11 @@
 -- Messages. What nodes say to each other goes over a unix socket between them; where there is none, the file carries
 -- it. What a task has to say to its client waits beside the task, whose row it need not rewrite.
 
+-- So there are no mailboxes any more. Letters that are left concern nobody: only nodes of the release before read them,
+-- and those do not go on beside this migration.
+DROP TABLE mcp_letters;
+ALTER TABLE mcp_nodes DROP COLUMN letters;
+
 -- JSON: what a node says of itself.
 ALTER TABLE mcp_nodes ADD COLUMN profile TEXT NOT NULL DEFAULT '';
 

@@ -1,5 +1,5 @@
 /**
- * `authInfo` as it is after a letter between nodes, so that an app finds the same shape whichever node its client came to:
+ * `authInfo` as it is after a message between nodes, so that an app finds the same shape whichever node its client came to:
  * plain JSON, but for `resource`, which the SDK's `AuthInfo` has as a URL. Functions are left out, and so is what has no
  * JSON at all.
  */

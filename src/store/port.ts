@@ -330,7 +330,7 @@ export interface NodeTable {
   register(node: NodeRecord, lease: number): Promise<void>
   /** False: the lease was over, and sessions may have been given away. Such a node must register under another id. */
   renew(id: string, lease: number): Promise<boolean>
-  /** Ends the lease now; the node's letters are dropped. */
+  /** Ends the lease now. */
   unregister(id: string): Promise<void>
   /** Undefined: not registered, lease over, or known to be dead. */
   get(id: string): Promise<NodeRecord | undefined>
@@ -356,18 +356,11 @@ export interface Bus {
    */
   receive(nodeId: string, onMessage: (message: Uint8Array | undefined) => void): Promise<Subscription>
 
-  /**
-   * Puts a letter into a node's mailbox and wakes the node. False: that node is gone, the letter was not kept.
-   * Rejects with `OVERLOADED` when the mailbox is full ({@link MAILBOX_LIMIT}).
-   */
-  post(nodeId: string, letter: Uint8Array): Promise<boolean>
-  /** Takes letters out of the mailbox, in order, 1,000 at the most. A letter dies with its node's lease. */
-  collect(nodeId: string): Promise<readonly Uint8Array[]>
   /** Resolves with the number of receivers where the backend knows it. */
   publish(channel: string, text: string): Promise<number | undefined>
   /**
    * One connection per process, whatever the number of subscriptions. `onWake` hears texts published to `channel`;
-   * without a text: something may have been missed (or a letter has come), look at everything once.
+   * without a text: something may have been missed.
    */
   subscribe(channel: string, onWake: (text: string | undefined) => void): Promise<Subscription>
 }
@@ -420,10 +413,7 @@ export type Pushed = 'queued' | 'full' | 'absent'
 /** Bytes of one message between nodes at the most. */
 export const MESSAGE_LIMIT = 64 * 1024 * 1024
 
-/** Letters a mailbox holds at the most. */
-export const MAILBOX_LIMIT = 10_000
-
-/** The channel on which `post` wakes the node. */
+/** The channel of the announcements to a node, and of nothing else: messages go by `send`. */
 export function nodeChannel(nodeId: string): string {
   return `node:${nodeId}`
 }
@@ -462,7 +452,7 @@ export interface StoreStats {
 export interface SweepResult {
   readonly events: number
   readonly sessions: number
-  /** Dead nodes and their letters. */
+  /** Dead nodes. */
   readonly nodes: number
   readonly more: boolean
 }

@@ -26,8 +26,6 @@ const METHODS: Record<string, (store: Store) => Promise<unknown>> = {
   'nodes.get': (store) => store.nodes.get('node'),
   'bus.send': (store) => store.bus.send('node', Buffer.from('x')),
   'bus.receive': (store) => store.bus.receive('node', () => {}),
-  'bus.post': (store) => store.bus.post('node', Buffer.from('x')),
-  'bus.collect': (store) => store.bus.collect('node'),
   'bus.publish': (store) => store.bus.publish('channel', 'text'),
   'bus.subscribe': (store) => store.bus.subscribe('channel', () => {}),
   'tasks.create': (store) => store.tasks.create({ id: 't', sessionId: null, value: '', ttl: 1000 }),

@@ -204,9 +204,8 @@ test('a node whose connection only blinked is not taken for dead', async () => {
   // Silence is believed only by those whose own connection has stood for a second and a half.
   await pause(1_700)
   await admin.call('client', 'kill', 'id', connection!)
-  const answers = await Promise.all([here.bus.post('there', Buffer.from('x')), here.nodes.get('there')])
+  const answers = await Promise.all([here.bus.send('there', Buffer.from('x')), here.nodes.get('there')])
   assert.deepEqual(answers, [true, { id: 'there', publicKey: 'k', profile: '{}' }])
-  assert.equal((await there.bus.collect('there')).length, 1)
 })
 
 test('Redis was down for 3 s: whoever comes first afterwards takes nobody for dead who comes back', async () => {

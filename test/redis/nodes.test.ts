@@ -38,12 +38,12 @@ async function killed(child: ChildProcess): Promise<void> {
   await once(child, 'exit')
 }
 
-test('a node that was killed is found dead at the first letter, long before its lease is over', async () => {
+test('a node that was killed is found dead at the first message, long before its lease is over', async () => {
   const { child, store } = await start()
-  assert.equal(await store.bus.post('there', Buffer.from('while it lives')), true)
+  assert.equal(await store.bus.send('there', Buffer.from('while it lives')), true)
   await killed(child)
   const started = performance.now()
-  assert.equal(await store.bus.post('there', Buffer.from('too late')), false)
+  assert.equal(await store.bus.send('there', Buffer.from('too late')), false)
   assert.ok(performance.now() - started < 2_000)
   assert.equal(await store.nodes.get('there'), undefined)
   assert.equal(await store.nodes.renew('there', 60_000), false, 'and nothing brings it back')
@@ -64,7 +64,7 @@ test('a node that is only stopped keeps its lease', async () => {
   const { child, store } = await start()
   child.kill('SIGSTOP')
   assert.ok(await store.nodes.get('there'))
-  assert.equal(await store.bus.post('there', Buffer.from('x')), true)
+  assert.equal(await store.bus.send('there', Buffer.from('x')), true)
   child.kill('SIGCONT')
 })
 
@@ -74,7 +74,7 @@ test('a node that stops listening on purpose is not taken for dead', async () =>
   await store.nodes.register({ id: 'quiet', publicKey: 'key', profile: '{}' }, 60_000)
   await subscription.close()
   assert.ok(await store.nodes.get('quiet'))
-  assert.equal(await store.bus.post('quiet', Buffer.from('x')), true)
+  assert.equal(await store.bus.send('quiet', Buffer.from('x')), true)
 })
 
 test('a node that has only just come finds out within about two seconds', async () => {

@@ -176,7 +176,7 @@ test('a node whose process was killed is dead at once, one that was stopped is n
 
   await child.kill()
   assert.equal(await store.nodes.get('their-node'), undefined)
-  assert.equal(await store.bus.post('their-node', Buffer.from('letter')), false)
+  assert.equal(await store.bus.send('their-node', Buffer.from('message')), false)
   assert.equal((await store.sessions.get('session of their-node'))?.ownerAlive, false)
   assert.ok((await claim())!.generation > generation)
   assert.deepEqual(files(), [], 'the claim removed its file')

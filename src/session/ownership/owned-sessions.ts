@@ -17,7 +17,7 @@ import { Lifecycle } from './lifecycle.ts'
 import type { Node } from './membership.ts'
 import { openLocal, Refused, type Rehydrating, restore, settleLostCalls } from './rehydrate.ts'
 
-/** Where sessions, nodes and letters are kept: the store, or in sticky mode this process. */
+/** Where sessions and nodes are kept, and what carries messages: the store, or in sticky mode this process. */
 export type Directory = Pick<Store, 'sessions' | 'nodes' | 'bus'>
 
 export interface OwnedSessionsOptions {

@@ -4,7 +4,7 @@ import type { PrincipalRequest, Settings } from '../../options.ts'
 import type { PrincipalSource } from '../../store/port.ts'
 import { subjectOf } from './bearer-token.ts'
 
-/** Who asks, by each source that can be seen before the app is asked; null: nobody says. JSON, for letters carry it. */
+/** Who asks, by each source that can be seen before the app is asked; null: nobody says. JSON, for messages carry it. */
 export interface Principals {
   /** Undefined: there is no such option. */
   readonly option?: string | null

@@ -1,5 +1,4 @@
-import { PersistError } from '../../errors.ts'
-import { type Bus, MAILBOX_LIMIT, nodeChannel, type Subscription } from '../port.ts'
+import type { Bus, Subscription } from '../port.ts'
 import { refuseTooLong } from '../shared/refusals.ts'
 import type { MemoryNodes } from './memory-nodes.ts'
 
@@ -42,29 +41,16 @@ export class MemoryBus implements Bus {
     }
   }
 
-  async post(nodeId: string, letter: Uint8Array): Promise<boolean> {
-    this.#assertOpen()
-    const node = this.#nodes.live(nodeId)
-    if (!node) return false
-    if (node.letters.length >= MAILBOX_LIMIT) {
-      throw new PersistError(
-        'OVERLOADED',
-        `The mailbox of node ${nodeId} holds ${MAILBOX_LIMIT} letters; it is full.`,
-      )
-    }
-    node.letters.push(letter)
-    this.#wake(nodeChannel(nodeId), undefined)
-    return true
-  }
-
-  async collect(nodeId: string): Promise<readonly Uint8Array[]> {
-    this.#assertOpen()
-    return this.#nodes.live(nodeId)?.letters.splice(0, 1000) ?? []
-  }
-
   async publish(channel: string, text: string): Promise<number> {
     this.#assertOpen()
-    return this.#wake(channel, text)
+    // As across processes: a listener never runs inside the call that woke it.
+    const listeners = [...(this.#channels.get(channel) ?? [])]
+    for (const onWake of listeners) {
+      queueMicrotask(() => {
+        if (this.#channels.get(channel)?.has(onWake)) onWake(text)
+      })
+    }
+    return listeners.length
   }
 
   async subscribe(channel: string, onWake: OnWake): Promise<Subscription> {
@@ -83,16 +69,5 @@ export class MemoryBus implements Bus {
   close(): void {
     this.#channels.clear()
     this.#receivers.clear()
-  }
-
-  // As across processes: a listener never runs inside the call that woke it.
-  #wake(channel: string, text: string | undefined): number {
-    const listeners = [...(this.#channels.get(channel) ?? [])]
-    for (const onWake of listeners) {
-      queueMicrotask(() => {
-        if (this.#channels.get(channel)?.has(onWake)) onWake(text)
-      })
-    }
-    return listeners.length
   }
 }

@@ -3,7 +3,6 @@ import type { NodeRecord, NodeTable } from '../port.ts'
 
 interface Node extends NodeRecord {
   leaseUntil: number
-  letters: Uint8Array[]
 }
 
 /** A node is gone when its lease is over: there is no other way to die inside one process. */
@@ -19,7 +18,7 @@ export class MemoryNodes implements NodeTable {
 
   async register(node: NodeRecord, lease: number): Promise<void> {
     this.#assertOpen()
-    this.#nodes.set(node.id, { ...node, leaseUntil: this.#clock.now() + lease, letters: [] })
+    this.#nodes.set(node.id, { ...node, leaseUntil: this.#clock.now() + lease })
   }
 
   async renew(id: string, lease: number): Promise<boolean> {

@@ -2,7 +2,7 @@
 export interface Migration {
   /** The file's name without `.sql`; its number is its place in the order. */
   readonly name: string
-  /** `events`: needed by every user. `sessions`: session records, nodes and letters; left out by `eventsOnly`. */
+  /** `events`: needed by every user. `sessions`: session records, nodes and what they say to each other, tasks; left out by `eventsOnly`. */
   readonly part: 'events' | 'sessions'
   /**
    * The last migration (its number) that a release must know to go on beside this one; null: none goes on that does not

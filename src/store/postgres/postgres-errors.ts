@@ -16,7 +16,7 @@ export function classify(error: unknown): Failure {
   // Errors of the socket and of the driver carry no SQLSTATE: ECONNREFUSED, "Connection terminated unexpectedly".
   if (state === undefined) return 'disconnected'
   if (/^(08|57P|53300)/.test(state)) return 'disconnected'
-  // Serialization failure, deadlock, lock not available, and a node that was deleted under a letter to it.
+  // Serialization failure, deadlock, lock not available, and a task that was deleted under a message to it.
   if (/^(40|55P03|23503)/.test(state)) return 'conflict'
   if (/^(22|54)/.test(state)) return 'data'
   return 'other'

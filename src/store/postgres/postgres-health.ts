@@ -66,7 +66,6 @@ const SESSION_TABLES: readonly TableName[] = [
   'mcp_sessions',
   'mcp_open_streams',
   'mcp_nodes',
-  'mcp_letters',
   'mcp_parcels',
   'mcp_tasks',
   'mcp_task_queues',

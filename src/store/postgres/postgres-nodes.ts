@@ -48,7 +48,6 @@ export class PostgresNodes implements NodeTable {
     await this.#opened()
     await this.#schema.rows(
       sql`
-      WITH dropped AS (DELETE FROM ${this.#schema.table('mcp_letters')} WHERE node_id = ${encodeText(id)})
       INSERT INTO ${this.#table} (id, public_key, profile, lease_until)
       VALUES (${encodeText(id)}, ${encodeText(publicKey)}, ${encodeText(profile)}, clock_timestamp() + ${span(lease)})
       ON CONFLICT (id) DO UPDATE SET public_key = excluded.public_key, profile = excluded.profile,

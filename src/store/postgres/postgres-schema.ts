@@ -4,7 +4,6 @@ import { raw, type Sql, sql, statement } from './postgres-sql.ts'
 /** `migrations/postgres/`. */
 export type TableName =
   | 'mcp_events'
-  | 'mcp_letters'
   | 'mcp_logs'
   | 'mcp_migrations'
   | 'mcp_nodes'

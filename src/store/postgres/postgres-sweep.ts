@@ -89,7 +89,6 @@ async function sweepSessions(schema: PostgresSchema, limit: number): Promise<[nu
   return [Number(row!.sessions), Number(row!.logs)]
 }
 
-/** Letters go with their node. */
 async function sweepNodes(schema: PostgresSchema, limit: number): Promise<number> {
   const nodes = schema.table('mcp_nodes')
   return count(

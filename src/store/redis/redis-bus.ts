@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { PersistError } from '../../errors.ts'
-import { type Bus, MAILBOX_LIMIT, MESSAGE_LIMIT, nodeChannel, type Subscription } from '../port.ts'
+import { type Bus, MESSAGE_LIMIT, nodeChannel, type Subscription } from '../port.ts'
 import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import type { RedisNodes } from './redis-nodes.ts'
 import { RedisParcels } from './redis-parcels.ts'
 import type { RedisSubscriber } from './redis-subscriber.ts'
-import { COLLECT, POST, SEND } from './scripts/node.ts'
+import { SEND } from './scripts/node.ts'
 
 type OnWake = (text: string | undefined) => void
 type OnMessage = (message: Uint8Array | undefined) => void
@@ -52,7 +52,7 @@ export class RedisBus implements Bus {
     const name = isParcel ? randomBytes(12).toString('base64url') : ''
     const inside = isParcel ? Buffer.from(name) : message
     const text = Buffer.concat([Buffer.of(isParcel ? PARCEL : MESSAGE), inside])
-    const keys = [this.#keys.node(nodeId)[0], this.#keys.parcel(nodeId, name)]
+    const keys = [this.#keys.node(nodeId), this.#keys.parcel(nodeId, name)]
     const args = [text, this.#keys.channel(nodeChannel(nodeId)), PARCEL_LIFE]
     const parcel = isParcel ? [bytesOf(message)] : []
     // Sent twice, it comes twice: that may happen to any message.
@@ -80,24 +80,6 @@ export class RedisBus implements Bus {
         return subscription.close()
       },
     }
-  }
-
-  async post(nodeId: string, letter: Uint8Array): Promise<boolean> {
-    this.#connection.assertOpen()
-    const args = [bytesOf(letter), MAILBOX_LIMIT, this.#keys.channel(nodeChannel(nodeId))]
-    const posted = await this.#connection.eval(POST, this.#keys.node(nodeId), args)
-    if (posted === -2) {
-      const facts = `The mailbox of node ${nodeId} holds ${MAILBOX_LIMIT} letters`
-      throw new PersistError('OVERLOADED', `${facts}; it is full.`)
-    }
-    if (posted === -1) return false
-    // Nobody heard it. If the node is found dead, the letter goes with its mailbox.
-    return posted !== -3 || !(await this.#nodes.isDead(nodeId))
-  }
-
-  async collect(nodeId: string): Promise<readonly Uint8Array[]> {
-    this.#connection.assertOpen()
-    return (await this.#connection.evalBuffer(COLLECT, this.#keys.node(nodeId), [1_000])) as Buffer[]
   }
 
   async publish(channel: string, text: string): Promise<number | undefined> {

@@ -12,7 +12,6 @@ import { PersistError } from '../../errors.ts'
  * | `s:{id}:open` | hash | the session's open streams (see scripts/open-streams.ts) |
  * | `s:{id}:gone` | string | the tombstone of a terminated session |
  * | `n:{id}` | hash | a node: its public key, its profile, and whether it listens; expires with the lease |
- * | `n:{id}:letters` | list | the node's mailbox; expires with the lease |
  * | `n:{id}:parcel:…` | string | a message too large for a publication, until its node takes it; expires by itself |
  * | `t:{id}` | hash | a task: its version, its value, its session; expires by itself |
  * | `t:{id}:queue` | list | the messages of the task's queue; expires with the task |
@@ -44,13 +43,12 @@ export class RedisKeys {
     return { log, record: `${log}:record`, open: `${log}:open`, gone: `${log}:gone` }
   }
 
-  node(id: string): [node: string, letters: string] {
-    const node = `${this.prefix}n:{${tag(id)}}`
-    return [node, `${node}:letters`]
+  node(id: string): string {
+    return `${this.prefix}n:{${tag(id)}}`
   }
 
   parcel(nodeId: string, name: string): string {
-    return `${this.prefix}n:{${tag(nodeId)}}:parcel:${name}`
+    return `${this.node(nodeId)}:parcel:${name}`
   }
 
   task(id: string): [task: string, queue: string] {

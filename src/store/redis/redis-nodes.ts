@@ -3,7 +3,7 @@ import { type NodeRecord, type NodeTable, nodeChannel } from '../port.ts'
 import { ALWAYS, READS, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import type { RedisSubscriber } from './redis-subscriber.ts'
-import { DECLARE_DEAD, GET_NODE, LISTENS, REGISTER, RENEW } from './scripts/node.ts'
+import { DECLARE_DEAD, GET_NODE, LISTENS, REGISTER } from './scripts/node.ts'
 
 /** How long nobody must listen on a node's channel, in ms: a lost connection is made again in 25 to 100 ms. */
 const GRACE = 400
@@ -62,17 +62,18 @@ export class RedisNodes implements NodeTable {
     const listens = this.#subscriber.hears(this.#channel(id)) ? '1' : '0'
     await this.#connection.call('sadd', [this.#keys.nodes, id], ALWAYS)
     const args = [publicKey, profile, listens, Math.ceil(lease)]
-    await this.#connection.eval(REGISTER, this.#keys.node(id), args, ALWAYS)
+    await this.#connection.eval(REGISTER, [this.#keys.node(id)], args, ALWAYS)
   }
 
   async renew(id: string, lease: number): Promise<boolean> {
     this.#connection.assertOpen()
-    return (await this.#connection.eval(RENEW, this.#keys.node(id), [Math.ceil(lease)], ALWAYS)) === 1
+    // 0: the lease was over. Nothing brings a node back.
+    return (await this.#connection.call('pexpire', [this.#keys.node(id), Math.ceil(lease)], ALWAYS)) === 1
   }
 
   async unregister(id: string): Promise<void> {
     this.#connection.assertOpen()
-    await this.#connection.call('unlink', this.#keys.node(id), ALWAYS)
+    await this.#connection.call('unlink', [this.#keys.node(id)], ALWAYS)
     await this.#connection.call('srem', [this.#keys.nodes, id], ALWAYS)
   }
 
@@ -82,9 +83,8 @@ export class RedisNodes implements NodeTable {
   }
 
   async #get(id: string): Promise<NodeRecord | undefined> {
-    const [node] = this.#keys.node(id)
     const args = [this.#channel(id), this.#ownChannel(id) ?? '']
-    const answer = await this.#connection.eval(GET_NODE, [node], args, READS)
+    const answer = await this.#connection.eval(GET_NODE, [this.#keys.node(id)], args, READS)
     const [state, publicKey, profile] = answer as [number, string, string]
     if (state === undefined) return undefined
     if (state === NodeState.silent && (await this.isDead(id))) return undefined
@@ -123,7 +123,7 @@ export class RedisNodes implements NodeTable {
 
   /** Tells the others whether silence on the node's channel means anything. */
   async listens(id: string, listens: boolean): Promise<void> {
-    await this.#connection.eval(LISTENS, [this.#keys.node(id)[0]], [listens ? '1' : '0'], ALWAYS)
+    await this.#connection.eval(LISTENS, [this.#keys.node(id)], [listens ? '1' : '0'], ALWAYS)
   }
 
   async #declareDead(id: string): Promise<boolean> {
@@ -132,7 +132,7 @@ export class RedisNodes implements NodeTable {
     const ours = this.#ownChannel(id)
     if (ours === undefined || this.#connection.closing) return false
     const args = [this.#channel(id), ours]
-    return (await this.#connection.eval(DECLARE_DEAD, this.#keys.node(id), args, ALWAYS)) === 1
+    return (await this.#connection.eval(DECLARE_DEAD, [this.#keys.node(id)], args, ALWAYS)) === 1
   }
 
   /** A channel on which we ourselves are heard; undefined: we are in no position to judge others. */

@@ -173,8 +173,7 @@ export class RedisBackend implements Backend {
     const ids = (await this.#connection.call('smembers', [this.#keys.nodes], READS)) as string[]
     return Promise.all(
       ids.map(async (id) => {
-        const [node] = this.#keys.node(id)
-        return { id, alive: (await this.#connection.call('exists', [node], READS)) === 1 }
+        return { id, alive: (await this.#connection.call('exists', [this.#keys.node(id)], READS)) === 1 }
       }),
     )
   }

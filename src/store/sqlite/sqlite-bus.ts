@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import { type Bus, MAILBOX_LIMIT, MESSAGE_LIMIT, nodeChannel, type Subscription } from '../port.ts'
+import { type Bus, MESSAGE_LIMIT, type Subscription } from '../port.ts'
 import { Budget } from './sqlite-budget.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'
@@ -13,16 +13,12 @@ const KEPT = 10_000
 /** Bytes of messages that this process has lying in the file at the most. */
 const MAX_CARRIED = 4 * MESSAGE_LIMIT
 
-const COUNT_IN = `UPDATE mcp_nodes SET letters = letters + 1 WHERE id = ? AND letters < ${MAILBOX_LIMIT}`
-const COUNT_OUT = 'UPDATE mcp_nodes SET letters = letters - ? WHERE id = ?'
 const PUBLISH = 'INSERT INTO mcp_wakeups (channel, text, created_at) VALUES (?,?,?)'
 const FORGET = `DELETE FROM mcp_wakeups WHERE id IN (
   SELECT id FROM (SELECT id, created_at FROM mcp_wakeups ORDER BY id LIMIT 512) WHERE created_at < ?)`
 // A parcel has the id of its wake-up, and those go from the lowest on.
 const FORGET_PARCELS = `DELETE FROM mcp_parcels
   WHERE id < coalesce((SELECT min(id) FROM mcp_wakeups), (SELECT max(id) + 1 FROM mcp_parcels))`
-const COLLECT = `DELETE FROM mcp_letters WHERE id IN (
-  SELECT id FROM mcp_letters WHERE node_id = ? ORDER BY id LIMIT 1000) RETURNING id, letter`
 
 type OnMessage = (message: Uint8Array | undefined) => void
 
@@ -99,33 +95,6 @@ export class SqliteBus implements Bus {
       throw error
     }
     return subscription
-  }
-
-  async post(nodeId: string, letter: Uint8Array): Promise<boolean> {
-    const posted = await this.#db.write((sql) => {
-      if (!this.#nodes.alive(sql, nodeId)) return false
-      if (sql(COUNT_IN).run(nodeId).changes === 0) {
-        throw new PersistError(
-          'OVERLOADED',
-          `The mailbox of node ${nodeId} holds ${MAILBOX_LIMIT} letters; it is full.`,
-        )
-      }
-      sql('INSERT INTO mcp_letters (node_id, letter) VALUES (?,?)').run(nodeId, letter)
-      this.#publish(sql, nodeChannel(nodeId), null)
-      return true
-    })
-    this.#wakeUps.announce()
-    return posted
-  }
-
-  collect(nodeId: string): Promise<readonly Uint8Array[]> {
-    return this.#db.write((sql) => {
-      if (!this.#nodes.alive(sql, nodeId)) return []
-      const letters = sql(COLLECT).all(nodeId) as { id: number; letter: Uint8Array }[]
-      if (letters.length > 0) sql(COUNT_OUT).run(letters.length, nodeId)
-      // RETURNING promises no order.
-      return letters.sort((a, b) => a.id - b.id).map(({ letter }) => letter)
-    })
   }
 
   async publish(channel: string, text: string): Promise<undefined> {

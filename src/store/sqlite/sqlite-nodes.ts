@@ -107,11 +107,10 @@ export class SqliteNodes implements NodeTable {
     return this.#all(sql).filter((row) => this.#isAlive(row)).length
   }
 
-  /** Removes a node that is no more, its letters and its files. */
+  /** Removes a node that is no more, and its files. */
   bury(sql: Sql, id: string): void {
     const row = sql(`${COLUMNS} WHERE id = ?`).get(id) as SqliteNode | undefined
     if (!row) return
-    sql('DELETE FROM mcp_letters WHERE node_id = ?').run(id)
     sql('DELETE FROM mcp_nodes WHERE id = ?').run(id)
     this.#locks.release(row.lockFile)
     this.#trusted.delete(id)

@@ -1,17 +1,10 @@
 import { script } from '../redis-script.ts'
 
-/** KEYS node, letters · ARGV 1 public key, 2 profile, 3 '1' it listens already, 4 lease in ms */
+/** KEYS node · ARGV 1 public key, 2 profile, 3 '1' it listens already, 4 lease in ms */
 export const REGISTER = script(`
-redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('UNLINK', KEYS[1])
 redis.call('HSET', KEYS[1], 'key', ARGV[1], 'profile', ARGV[2], 'listens', ARGV[3])
 return redis.call('PEXPIRE', KEYS[1], ARGV[4])
-`)
-
-/** KEYS node, letters · ARGV 1 lease in ms · Result: 1, or 0: the lease was over. Nothing brings a node back. */
-export const RENEW = script(`
-if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('PEXPIRE', KEYS[2], ARGV[1])
-return 1
 `)
 
 /** KEYS node · ARGV 1 '1' it listens on its channel from now on, '0' no more */
@@ -58,14 +51,14 @@ return {isSilent(KEYS[1], ARGV[1], ARGV[2]) and 2 or 1, key, profile or '{}'}
 
 /**
  * Ends the lease of a node on whose channel nobody listens, though it said it would.
- * KEYS  node, letters
+ * KEYS  node
  * ARGV  1 the node's channel, 2 a channel on which we hear ourselves
  * Result: 1 ended (or over already), 0 it lives, or we cannot know
  */
 export const DECLARE_DEAD = script(`${IS_SILENT}
 if redis.call('EXISTS', KEYS[1]) == 0 then return 1 end
 if not isSilent(KEYS[1], ARGV[1], ARGV[2]) then return 0 end
-redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('UNLINK', KEYS[1])
 return 1
 `)
 
@@ -80,33 +73,4 @@ if ARGV[4] then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3]) end
 local heard = redis.call('PUBLISH', ARGV[2], ARGV[1])
 if heard == 0 and redis.call('HGET', KEYS[1], 'listens') == '1' then return -1 end
 return 1
-`)
-
-/**
- * KEYS  node, letters
- * ARGV  1 the letter, 2 letters at the most, 3 the node's channel
- * Result: 1 posted; -3 posted, but nobody on this server heard it, though the node said it listens;
- *         -1 no such node; -2 the mailbox is full
- */
-export const POST = script(`
-local lease = redis.call('PTTL', KEYS[1])
-if lease == -2 then return -1 end
-local length = redis.call('LLEN', KEYS[2])
-if length >= tonumber(ARGV[2]) then return -2 end
-redis.call('RPUSH', KEYS[2], ARGV[1])
-if length == 0 then redis.call('PEXPIRE', KEYS[2], lease) end
-local heard = redis.call('PUBLISH', ARGV[3], '')
-if heard == 0 and redis.call('HGET', KEYS[1], 'listens') == '1' then return -3 end
-return 1
-`)
-
-/** KEYS node, letters · ARGV 1 letters at the most · Result: the letters, which are removed */
-export const COLLECT = script(`
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('UNLINK', KEYS[2])
-  return {}
-end
-local letters = redis.call('LRANGE', KEYS[2], 0, ARGV[1] - 1)
-redis.call('LTRIM', KEYS[2], #letters, -1)
-return letters
 `)
