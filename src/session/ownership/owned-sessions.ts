@@ -82,9 +82,9 @@ export class Holder {
   async create(session: NewSession, local: LocalApp): Promise<LiveSession> {
     const { directory, settings, node } = this.#options
     const { id: owner } = await node.join()
-    await directory.sessions.create({ ...session, owner, ttl: settings.ttl })
+    const generation = await directory.sessions.create({ ...session, owner, ttl: settings.ttl })
     this.#lifecycle.on(session.id, 'opened')
-    const live = this.#newSession({ ...session, generation: 1, delivered: 0 }, local)
+    const live = this.#newSession({ ...session, generation, delivered: 0 }, local)
     this.live.set(session.id, live)
     await live.openTap()
     return live
