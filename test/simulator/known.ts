@@ -11,64 +11,72 @@ export interface Known {
   readonly because: string
 }
 
-const ADOPTED =
-  'the tail of a request whose owner goes before it has answered is adopted unstarted, and pins the session'
-const REPLY =
-  'a reply, or letters that were taken and not received, are not sent again: the edge waits as long as its owner lives'
-const BACKLOG = 'what turns out to be stored already is told to no edge'
-const RENEWAL = 'a lapse of the lease orphans requests that are on their way'
+const FAULTS = [
+  'store-fails-before',
+  'store-fails-after',
+  'store-cuts-batches',
+  'store-slow',
+  'store-away',
+  'store-away-for-one',
+  'store-loses-moments',
+] as const
+const LOSSES = ['messages-lost', 'connections-drop', 'first-subscription-fails'] as const
+const ORPHANED = ['kill', 'tool-kills', 'drain', 'pause-long', ...FAULTS, ...LOSSES] as const
 
+/* What is known of the way between nodes before the exchange, and of the engine's patience with the app. */
 export const KNOWN: readonly Known[] = [
   ...known(
-    REPLY,
-    ['ends'],
-    ['store-fails-before', 'store-fails-after', 'store-away-for-one', 'store-loses-moments'],
-  ),
-  ...known(BACKLOG, ['ends'], ['store-cuts-batches', 'store-fails-after']),
-  ...known(
-    ADOPTED,
+    'the tail of a request whose owner goes before it answers is adopted unstarted',
     ['expires'],
-    [
-      'kill',
-      'tool-kills',
-      'drain',
-      'pause-long',
-      'store-away',
-      'store-away-for-one',
-      'store-loses-moments',
-      'store-fails-before',
-      'store-fails-after',
-    ],
+    ORPHANED,
   ),
-  ...known(RENEWAL, ['expires', 'ends'], ['store-slow']),
+  ...known('a reply that is lost is not sent again', ['ends', 'drains', 'leftovers'], [...FAULTS, ...LOSSES]),
+  ...known('what turns out to be stored already is told to no edge', ['ends'], FAULTS),
   ...known(
-    'positions are given out twice when the store has lost its last moments',
-    ['writes', 'once', 'order', 'complete'],
-    ['store-loses-moments'],
+    'a request that is sent again runs while its first record is being stored',
+    ['runs'],
+    [...FAULTS, 'pause-long'],
   ),
-  ...known('a node whose first subscription fails stays deaf', ['ends'], ['first-subscription-fails']),
+  ...known('positions are given out twice', ['writes', 'once', 'order', 'complete'], ['store-loses-moments']),
   ...known(
-    'the last wake-up of a stream may be lost, and nobody notices',
-    ['ends'],
-    ['messages-lost', 'connections-drop'],
-  ),
-  ...known(
-    'initialize and takeovers wait for the head of the standalone stream',
-    ['ends', 'truth', 'expires'],
+    'the head of the standalone stream is waited for',
+    ['ends', 'truth', 'expires', 'drains'],
     ['app-late-head'],
   ),
-  ...known('a cut that overtakes the reply ends nothing', ['ends'], ['tool-cuts', 'tool-cuts-at-once']),
   ...known(
-    'a stream of the app that is cut twice without an event in between counts as ended',
+    'a cut that overtakes the reply ends nothing',
+    ['ends', 'drains'],
+    ['tool-cuts', 'tool-cuts-at-once'],
+  ),
+  ...known(
+    'an app stream cut twice without an event counts as ended',
     ['truth'],
     ['tool-cuts', 'tool-cuts-at-once'],
   ),
   ...known(
-    'a call that takes its node with it is run again for ever',
-    ['ends', 'truth', 'runs'],
+    'a call that takes its node with it runs for ever',
+    ['ends', 'truth', 'runs', 'drains'],
     ['tool-kills'],
   ),
-  ...known('a reader that drains in the same turn ends the replay', ['ends'], ['client-is-slow']),
+  ...known('a reader that drains in the same turn ends the replay', ['ends', 'drains'], ['client-is-slow']),
+  ...known('a failure of the store behind a forwarded request is answered 500', ['throws'], FAULTS),
+  ...known('a call without a head that is given up is answered 500', ['throws'], ['app-answers-json']),
+  ...known(
+    'the app never learns that a call without a head was given up',
+    ['leftovers'],
+    ['app-answers-json'],
+  ),
+  ...known(
+    'an app that loses its session twice in a row is answered 500',
+    ['throws'],
+    ['app-loses-sessions'],
+  ),
+  ...known(
+    'a call whose client is gone pins its session',
+    ['expires'],
+    ['client-cuts', 'tool-never-answers'],
+  ),
+  ...known('new calls keep a session at a node that drains', ['drains'], ['drain']),
 ]
 
 function known(

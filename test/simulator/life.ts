@@ -1,5 +1,6 @@
+import { batch } from './client/batch.ts'
 import type { SimulatedClient } from './client/client.ts'
-import { TTL, type World } from './world.ts'
+import { GONE_AFTER, type World } from './world.ts'
 
 /** What one client does, from opening a session to its end. */
 export async function life(world: World, client: SimulatedClient): Promise<void> {
@@ -7,7 +8,10 @@ export async function life(world: World, client: SimulatedClient): Promise<void>
   const random = client.process.random
   await client.open()
   const listening =
-    has.has('tool-asks-aside') || (has.has('client-listens') && random.chance(0.7))
+    has.has('tool-asks-aside') ||
+    // Plain JSON has no room for a question: it comes on the standalone stream.
+    (has.has('tool-asks') && has.has('app-answers-json')) ||
+    (has.has('client-listens') && random.chance(0.7))
       ? world.listening(client)
       : undefined
   const listens = listening?.run(() => time.sleep(random.between(1, 50)))
@@ -18,6 +22,11 @@ export async function life(world: World, client: SimulatedClient): Promise<void>
   if (has.has('client-repeats-ids')) calls.push(repeatId(world, client))
   if (listening && has.has('client-opens-second-get')) {
     calls.push(time.sleep(random.between(0, 500)).then(() => listening.openAnother()))
+  }
+  if (has.has('client-batches')) {
+    const { ledger, violations } = world
+    const isUnstored = () => world.isUnstored(client.session!)
+    calls.push(batch({ client, ledger, violations, random: random.fork(), isUnstored }))
   }
   await Promise.all(calls)
   await client.settled()
@@ -35,7 +44,7 @@ export async function returnLate(world: World, client: SimulatedClient): Promise
   await client.insist('return late', async () => {
     const { status, how } = await client.ping(world.anyNode(client.process.random))
     if (how === 'ended' && status !== 404 && status !== 503) {
-      world.violations.add('expires', `${status} ${TTL * 2.5} s after the last use (deleted: ${gone})`)
+      world.violations.add('expires', `${status} ${GONE_AFTER} ms after the last use (deleted: ${gone})`)
       return true
     }
     return status === 404

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { compileFunction } from 'node:vm'
 import { build, type Plugin } from 'esbuild'
-import { keyPairs } from './key-pairs.ts'
+import { createPublicKey, diffieHellman, keyPair } from './key-pairs.ts'
 import type { Mutant } from './mutants/mutant.ts'
 import type * as SourceModule from './source.ts'
 import type { Entry, Time } from './time.ts'
@@ -140,7 +140,9 @@ const random = {
     const hex = here().time.current.random.bytes(16).toString('hex')
     return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, '$1-$2-$3-$4-$5')
   },
-  generateKeyPairSync: () => keyPairs.at(here().keys++),
+  generateKeyPairSync: () => keyPair(here().keys++),
+  createPublicKey,
+  diffieHellman,
 }
 
 const require = createRequire(import.meta.url)

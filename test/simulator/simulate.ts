@@ -1,7 +1,8 @@
 import { parseArgs } from 'node:util'
 import type { Ingredient } from './ingredients.ts'
 import { loadSource } from './load-source.ts'
-import { run } from './run.ts'
+import { type RunOptions, run } from './run.ts'
+import { shrink } from './shrink.ts'
 
 const { values } = parseArgs({
   options: {
@@ -11,6 +12,7 @@ const { values } = parseArgs({
     mutant: { type: 'string' },
     trace: { type: 'boolean', default: false },
     known: { type: 'boolean', default: false },
+    shrink: { type: 'boolean', default: false },
     with: { type: 'string', multiple: true, default: [] },
     only: { type: 'string' },
     without: { type: 'string', multiple: true, default: [] },
@@ -24,7 +26,7 @@ const began = process.cpuUsage()
 const failed = new Map<string, number>()
 let turns = 0
 for (let seed = first; seed < first + seeds; seed += 1) {
-  const ran = await run({
+  const options: RunOptions = {
     source,
     seed,
     trace: values.trace,
@@ -32,7 +34,8 @@ for (let seed = first; seed < first + seeds; seed += 1) {
     with: values.with as Ingredient[],
     without: values.without as Ingredient[],
     only: values.only?.split(',') as Ingredient[] | undefined,
-  })
+  }
+  const ran = await run(options)
   turns += ran.turns
   for (const line of ran.trace) console.log(line)
   if (values.seed !== undefined) console.log(ran.ingredients.join(' '))
@@ -40,6 +43,10 @@ for (let seed = first; seed < first + seeds; seed += 1) {
   const { invariant, message } = ran.violations[0]!
   failed.set(invariant, (failed.get(invariant) ?? 0) + 1)
   console.log(`seed ${seed}: ${invariant}: ${message}`)
+  if (values.shrink) {
+    const { ingredients, violations } = await shrink(options, ran)
+    console.log(`  with ${ingredients.join(',')}: ${violations[0]?.message}`)
+  }
   if (values.seed !== undefined)
     for (const each of ran.violations) console.log(`  ${each.at} ${each.invariant}: ${each.message}`)
 }

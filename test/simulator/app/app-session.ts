@@ -67,7 +67,8 @@ export class AppSession {
   /** Its own requests that wait for an answer. Numbered from 0, as every instance of a server does. */
   readonly #asked = new Map<number, (answer: unknown) => void>()
   #questions = 0
-  /** Calls by their request ids: a second with the same id takes the place of the first, as in the SDK. */
+  /** Ids of requests that run, and of those that were cancelled. */
+  readonly running = new Set<string | number>()
   readonly cancelled = new Set<string | number>()
   initialized = false
 
@@ -94,8 +95,9 @@ export class AppSession {
     resolve?.(answer)
   }
 
+  /** Of a request that is not running (yet) it means nothing, as in the SDK. */
   cancel(id: unknown): void {
-    this.cancelled.add(id as string | number)
+    if (this.running.has(id as string | number)) this.cancelled.add(id as string | number)
   }
 
   end(): void {

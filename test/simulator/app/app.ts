@@ -84,7 +84,7 @@ export class SimulatedApp implements App {
 
   async #initialize(message: Message, user: string | undefined): Promise<AppResponse> {
     const { time, random } = this.#options
-    if (this.#happens('app-hangs-in-initialize', 0.2)) await time.sleep(random.between(100, 10_000))
+    if (this.#happens('app-hangs-in-initialize', 0.2)) await time.sleep(random.between(100, 3000))
     const id = `app-${Math.floor(random.next() * 2 ** 48).toString(36)}`
     this.sessions.set(id, new AppSession(id, user, (by) => this.#opened(by)))
     const version = (message.params as { protocolVersion: string }).protocolVersion
@@ -166,6 +166,7 @@ export class SimulatedApp implements App {
     const call = ledger.calls.get(name)!
     const run = ledger.begin(name, process.name)
     const heard: unknown[] = []
+    session.running.add(id!)
     for (const step of call.steps) {
       if (session.cancelled.has(id!)) break
       if (!(await this.#step(step, { session, stream, call, run, heard }, answer))) {

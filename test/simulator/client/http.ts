@@ -94,7 +94,10 @@ class Connection {
   /** In the node's turn. */
   arrive(request: AppRequest): void {
     const node = this.#node
-    if (node.closed) return this.#deliver(() => this.over('refused'))
+    if (node.closed) {
+      this.#deliver(() => this.over('refused'))
+      return
+    }
     node.handle(request).then(
       (answer) => this.#answer(answer),
       (error: unknown) => this.#answer({ status: 599, headers: [], body: `The engine threw: ${error}` }),

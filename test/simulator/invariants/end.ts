@@ -1,9 +1,9 @@
-import { TTL, type World } from '../world.ts'
+import { GONE_AFTER, type World } from '../world.ts'
 
 /** A session that nobody uses is gone from store and memory a ttl later (and the tenth of it that a touch may be old). */
 export async function checkExpired(world: World): Promise<void> {
   const { time, server, violations } = world
-  await time.sleep(TTL * 1000 * 2.5)
+  await time.sleep(GONE_AFTER)
   const { sessions, events } = await server.memory.stats()
   if (sessions > 0) {
     const left = await server.memory.sessions.list()
@@ -22,7 +22,7 @@ export async function checkLeftovers(world: World): Promise<void> {
   const { violations, server } = world
   await Promise.all(world.alive.map((node) => world.close(node)))
   await Promise.all(world.closing)
-  await world.time.sleep(5000)
+  await world.time.sleep(3000)
   for (const node of world.nodes) {
     const { name, process, store, app } = node
     if (!process.alive) continue

@@ -1,5 +1,6 @@
 import type { Ingredient } from '../ingredients.ts'
 import type { Random } from '../random.ts'
+import type { Time } from '../time.ts'
 
 /** What happens to one operation of the store on its way. */
 export interface Passage {
@@ -25,13 +26,15 @@ const REPEATABLE = new Set([
  * calms down: then whatever hangs has no excuse.
  */
 export class Faults {
+  readonly #time: Time
   readonly #random: Random
   readonly #has: ReadonlySet<Ingredient>
   calm = false
   /** When the last of them happened. */
   last = 0
 
-  constructor(random: Random, has: ReadonlySet<Ingredient>) {
+  constructor(time: Time, random: Random, has: ReadonlySet<Ingredient>) {
+    this.#time = time
     this.#random = random
     this.#has = has
   }
@@ -73,6 +76,8 @@ export class Faults {
   }
 
   #hits(ingredient: Ingredient, share: number): boolean {
-    return this.#has.has(ingredient) && this.#random.chance(share)
+    if (!this.#has.has(ingredient) || !this.#random.chance(share)) return false
+    this.last = this.#time.now
+    return true
   }
 }
