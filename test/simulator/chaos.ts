@@ -16,7 +16,6 @@ const BLOWS: Partial<Record<Ingredient, Blow>> = {
   'store-away': async (world) => {
     const { random, time, alive } = world
     const long = random.chance(0.6)
-    if (long) world.harm()
     for (const { store } of alive) store.away = true
     await time.sleep(long ? LEASE * 1500 : random.between(1, 100))
     for (const { store } of alive) {

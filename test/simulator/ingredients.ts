@@ -70,6 +70,7 @@ export const INGREDIENTS = {
   'client-deletes': 'a client ends its session',
   'client-returns-late': 'a client comes back when its session is gone',
   'client-listens': 'a client listens on the standalone stream',
+  'client-stays': 'a client listens for longer than a ttl, and goes on',
   'client-is-slow': 'a client reads slowly',
   strangers: 'somebody else knows the id of a session',
 } as const

@@ -37,6 +37,18 @@ export const KNOWN: readonly Known[] = [
     ['runs'],
     [...FAULTS, 'pause-long'],
   ),
+  ...known('what was run is answered 503 when its owners change for too long', ['retry'], ORPHANED),
+  ...known('a session expires while its node is deaf', ['truth'], ['first-subscription-fails']),
+  ...known(
+    'a call is run again when the app has lost its session under it',
+    ['complete', 'runs', 'truth'],
+    ['app-loses-sessions'],
+  ),
+  ...known(
+    'a takeover does not look at the answer to notifications/initialized',
+    ['truth'],
+    ['app-answers-503'],
+  ),
   ...known('positions are given out twice', ['writes', 'once', 'order', 'complete'], ['store-loses-moments']),
   ...known(
     'the head of the standalone stream is waited for',

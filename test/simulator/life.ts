@@ -1,6 +1,6 @@
 import { batch } from './client/batch.ts'
 import type { SimulatedClient } from './client/client.ts'
-import { GONE_AFTER, type World } from './world.ts'
+import { GONE_AFTER, TTL, type World } from './world.ts'
 
 /** What one client does, from opening a session to its end. */
 export async function life(world: World, client: SimulatedClient): Promise<void> {
@@ -29,6 +29,10 @@ export async function life(world: World, client: SimulatedClient): Promise<void>
     calls.push(batch({ client, ledger, violations, random: random.fork(), isUnstored }))
   }
   await Promise.all(calls)
+  if (listening && has.has('client-stays')) {
+    await time.sleep(TTL * 1500)
+    await world.call(client, `${client.process.name}/late`, random.fork()).run()
+  }
   await client.settled()
   await listening?.check(world)
   listening?.stop()
@@ -54,6 +58,8 @@ export async function returnLate(world: World, client: SimulatedClient): Promise
 /** A session that its client has ended is gone at every node, at once. */
 async function end(world: World, client: SimulatedClient): Promise<void> {
   if (!(await client.delete())) return
+  // A node that does not reach the store serves what it has.
+  if (world.has.has('store-away-for-one')) return
   for (const node of world.alive) {
     if (node.closed || node.process.stopped) continue
     const { status, how } = await client.ping(node)
@@ -75,6 +81,10 @@ async function repeatId(world: World, client: SimulatedClient): Promise<void> {
 export async function pry(world: World, client: SimulatedClient, stranger: SimulatedClient): Promise<void> {
   const { time, ledger, violations } = world
   const { random } = stranger.process
+  const unknown = await stranger.pryAs('nobody')
+  if (unknown.how === 'ended' && ![401, 503].includes(unknown.status!)) {
+    violations.add('private', `whom the app refuses got ${unknown.status} for an unknown session`)
+  }
   for (let i = 0; i < 3; i += 1) {
     await time.sleep(random.between(0, 500))
     if (client.session === undefined) continue

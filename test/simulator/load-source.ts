@@ -37,6 +37,7 @@ export async function loadSource(mutant?: Mutant): Promise<Source> {
     write: false,
     format: 'cjs',
     platform: 'node',
+    logLevel: 'silent',
     target: 'node20',
     packages: 'bundle',
     sourcemap: mutant ? false : 'inline',

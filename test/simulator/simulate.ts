@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import type { Ingredient } from './ingredients.ts'
 import { loadSource } from './load-source.ts'
+import { ZOO } from './mutants/zoo.ts'
 import { type RunOptions, run } from './run.ts'
 import { shrink } from './shrink.ts'
 
@@ -19,7 +20,14 @@ const { values } = parseArgs({
   },
 })
 
-const source = await loadSource()
+const mutant = values.mutant === undefined ? undefined : ZOO.find(({ name }) => name === values.mutant)
+if (values.mutant !== undefined && !mutant) {
+  console.error(
+    `There is no mutant "${values.mutant}"; there are:\n${ZOO.map(({ name }) => `  ${name}`).join('\n')}`,
+  )
+  process.exit(2)
+}
+const source = await loadSource(mutant)
 const first = Number(values.seed ?? values.first)
 const seeds = values.seed === undefined ? Number(values.seeds) : 1
 const began = process.cpuUsage()
@@ -31,7 +39,7 @@ for (let seed = first; seed < first + seeds; seed += 1) {
     seed,
     trace: values.trace,
     known: values.known,
-    with: values.with as Ingredient[],
+    with: [...(mutant?.with ?? []), ...(values.with as Ingredient[])],
     without: values.without as Ingredient[],
     only: values.only?.split(',') as Ingredient[] | undefined,
   }

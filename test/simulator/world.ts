@@ -64,11 +64,17 @@ export class World {
     this.time = new Time(this.outside)
     this.trace = new Trace(this.time, trace)
     this.violations = new Violations(() => this.time.now)
-    this.writes = new Writes(this.violations)
+    this.writes = new Writes(this.violations, () => this.time.now)
     this.faults = new Faults(this.time, this.random.fork(), has)
     this.server = new StoreServer(source, this.time, this.writes, seed, has.has('store-loses-moments'))
     const slow = has.has('client-is-slow') ? 0.3 : 0
     this.#wire = new Wire({ time: this.time, trace: this.trace, random: this.random.fork(), slow })
+  }
+
+  /** The store did not hear of any use for about a ttl, because it was away. */
+  #outlived(session: string): boolean {
+    const faulty = [...this.has].some((each) => each.startsWith('store-'))
+    return faulty && this.time.now - this.writes.usedAt(session) > TTL * 800
   }
 
   /** What the app does not answer is not the fault of a drain. */
@@ -114,6 +120,7 @@ export class World {
       trace,
       onKilled: () => this.kill(node),
       onHarm: () => this.harm(),
+      onStray: (what) => this.violations.add('private', `the app of ${process.name} got the ${what}`),
       isCalm: () => faults.calm,
     })
     const options: PersistOptions = {
@@ -151,7 +158,7 @@ export class World {
       user,
       stranger,
       cuts: () => has.has('client-cuts') && !faults.calm && own.chance(0.3),
-      mayBeGone: () => this.writes.forgotten.length > 0,
+      mayBeGone: (session) => this.writes.forgotten.length > 0 || this.#outlived(session),
     })
     if (!stranger) this.clients.push(client)
     return client
@@ -199,7 +206,11 @@ export class World {
 
   harmedSince(moment: number): boolean {
     // What harmed a node before the call began may be noticed within a lease.
-    return this.ledger.harms.some((at) => at >= moment - LEASE * 2500)
+    const from = moment - LEASE * 2500
+    // A renewal that is slow enough lets a lease run out.
+    return (
+      this.ledger.harms.some((at) => at >= from) || (this.has.has('store-slow') && this.faults.last >= from)
+    )
   }
 
   isUnstored(session: string): boolean {
@@ -216,6 +227,7 @@ export class World {
       tool: random.chance(0.5) ? 'safe' : 'unsafe',
       steps: script(name, random, has),
       cancelAfter: has.has('client-cancels') && random.chance(0.3) ? random.between(0, 300) : undefined,
+      mayForget: has.has('store-loses-moments'),
       sleep: (ms) => time.sleep(ms),
       now: () => time.now,
       harmedSince: (moment) => this.harmedSince(moment),

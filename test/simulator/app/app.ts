@@ -19,6 +19,8 @@ export interface AppOptions {
   readonly onKilled: () => void
   /** It forgot a session, and what ran in it. */
   readonly onHarm: () => void
+  /** It got what is none of its business. */
+  readonly onStray: (what: string) => void
   /** Nothing goes wrong any more. */
   readonly isCalm: () => boolean
 }
@@ -55,6 +57,8 @@ export class SimulatedApp implements App {
   async #answer(request: AppRequest): Promise<AppResponse> {
     const { method, headers, parsed } = request
     const { time, random, trace, process } = this.#options
+    if (method === 'POST' && headers['last-event-id'] !== undefined)
+      this.#options.onStray('last-event-id of a client')
     const id = headers['mcp-session-id']
     const user = headers['authorization']
     if (user === 'nobody') return whole(401, 'Who are you?')
@@ -161,6 +165,8 @@ export class SimulatedApp implements App {
       return answer({ result: { tools } })
     }
     if (method !== 'tools/call') return answer({ result: {} })
+    if (!session.initialized)
+      return answer({ error: { code: -32000, message: 'The client is not initialized.' } })
     const { name } = params!['arguments'] as { name: string }
     const { ledger, process } = this.#options
     const call = ledger.calls.get(name)!

@@ -22,7 +22,7 @@ export interface ClientOptions {
   /** It has no right to what it asks for. */
   readonly stranger: boolean
   /** The session may have ended, and 404 is the truth. */
-  readonly mayBeGone: () => boolean
+  readonly mayBeGone: (session: string) => boolean
 }
 
 /** What became of one HTTP request. */
@@ -105,6 +105,13 @@ export class SimulatedClient {
   /** Asks one node whether it knows the session. */
   ping(node: SimulatedNode): Promise<Outcome> {
     return this.send(this.#post({ jsonrpc: '2.0', id: this.nextId(), method: 'ping' }), {}, node)
+  }
+
+  /** As somebody whom the app would not let in at all, in a session that never was. */
+  pryAs(authorization: string): Promise<Outcome> {
+    const ping = this.#post({ jsonrpc: '2.0', id: this.nextId(), method: 'ping' })
+    const headers = { ...ping.headers, authorization, 'mcp-session-id': 'unknown' }
+    return this.send({ ...ping, headers })
   }
 
   /** As somebody who has no right to the session. */
@@ -223,7 +230,7 @@ export class SimulatedClient {
   #judge({ method, headers }: AppRequest, { status }: Head): void {
     const { violations, mayBeGone } = this.#options
     const what = `${this.process.name} ${method} ${headers['last-event-id'] ?? ''}`
-    if (status === 404 && !this.gone && !mayBeGone()) {
+    if (status === 404 && !this.gone && !mayBeGone(this.session!)) {
       violations.add('truth', `${what}: 404, and session ${this.session} is alive`)
     }
     if (status === 404) this.gone = true

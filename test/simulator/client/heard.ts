@@ -25,6 +25,17 @@ export class Heard {
     return this.#ids.size
   }
 
+  /** Asks without saying what was heard. */
+  asFirst<T>(ask: () => T): T {
+    const { last } = this
+    this.last = undefined
+    try {
+      return ask()
+    } finally {
+      this.last = last
+    }
+  }
+
   /** The message of a frame, if it has one. */
   take({ id, data }: Frame): Message | undefined {
     if (id !== undefined) this.last = id

@@ -4,6 +4,8 @@ export type Invariant =
   | 'ends'
   /** An error or a status says the truth. */
   | 'truth'
+  /** A status that says "try again" means that nothing was done. */
+  | 'retry'
   /** A stream's events arrive complete, in order, once. */
   | 'complete'
   | 'order'

@@ -4,6 +4,8 @@ import type { Violations } from './violations.ts'
 interface Written {
   generation: number
   last: number
+  /** When anything of it reached the store last. */
+  used: number
   epoch: string
   /** Which process wrote in which generation. */
   readonly writers: Map<number, string>
@@ -12,12 +14,14 @@ interface Written {
 /** At most one owner's writes are accepted; positions grow and are never given out twice. Looked at in the store itself. */
 export class Writes {
   readonly #violations: Violations
+  readonly #now: () => number
   readonly #sessions = new Map<string, Written>()
   /** Writes that the store lost in a restart, by the moments between which they were made. */
   readonly forgotten: { readonly from: number; readonly to: number }[] = []
 
-  constructor(violations: Violations) {
+  constructor(violations: Violations, now: () => number) {
     this.#violations = violations
+    this.#now = now
   }
 
   claimed(id: string, generation: number): void {
@@ -47,6 +51,7 @@ export class Writes {
       written.epoch = epoch
       written.last = 0
     }
+    written.used = this.#now()
     for (const position of positions) {
       if (position <= written.last) {
         this.#violations.add(
@@ -58,6 +63,15 @@ export class Writes {
     }
   }
 
+  touched(id: string): void {
+    this.#of(id).used = this.#now()
+  }
+
+  /** When a use of the session reached the store last. */
+  usedAt(id: string): number {
+    return this.#of(id).used
+  }
+
   /** The store has lost what was written between two moments: the generations of that time are gone. */
   lost(now: number, from: number): void {
     this.forgotten.push({ from, to: now })
@@ -67,7 +81,7 @@ export class Writes {
   #of(id: string): Written {
     let written = this.#sessions.get(id)
     if (!written) {
-      written = { generation: 0, last: 0, epoch: '', writers: new Map() }
+      written = { generation: 0, last: 0, used: this.#now(), epoch: '', writers: new Map() }
       this.#sessions.set(id, written)
     }
     return written

@@ -90,6 +90,7 @@ export class StoreServer {
   }
 
   touch(touches: readonly SessionTouch[]) {
+    for (const { id, ttl } of touches) if (ttl !== undefined) this.#writes.touched(id)
     return this.#change((memory) => memory.sessions.touch(touches))
   }
 
