@@ -40,6 +40,7 @@ export const INGREDIENTS = {
   principal: 'sessions are bound to who opened them',
 
   /** The app. */
+  'app-serves-everybody': 'the app does not look at whose session it is',
   'app-answers-json': 'some calls are answered in plain JSON',
   'app-has-no-get': 'the app has no standalone stream',
   'app-late-head': 'the head of the standalone stream comes with its first event',

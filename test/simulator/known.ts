@@ -30,7 +30,11 @@ export const KNOWN: readonly Known[] = [
     ['expires'],
     ORPHANED,
   ),
-  ...known('a reply that is lost is not sent again', ['ends', 'drains', 'leftovers'], [...FAULTS, ...LOSSES]),
+  ...known(
+    'a reply that is lost is not sent again',
+    ['ends', 'drains', 'deadline', 'leftovers'],
+    [...FAULTS, ...LOSSES],
+  ),
   ...known('what turns out to be stored already is told to no edge', ['ends'], FAULTS),
   ...known(
     'a request that is sent again runs while its first record is being stored',
@@ -49,15 +53,21 @@ export const KNOWN: readonly Known[] = [
     ['truth'],
     ['app-answers-503'],
   ),
+  ...known(
+    'state that the store did not take is stored at the next use, which may be elsewhere',
+    ['state'],
+    FAULTS,
+  ),
+  ...known('a request of a batch is answered twice after a takeover', ['once'], ['client-batches']),
   ...known('positions are given out twice', ['writes', 'once', 'order', 'complete'], ['store-loses-moments']),
   ...known(
     'the head of the standalone stream is waited for',
-    ['ends', 'truth', 'expires', 'drains'],
+    ['ends', 'truth', 'expires', 'drains', 'deadline'],
     ['app-late-head'],
   ),
   ...known(
     'a cut that overtakes the reply ends nothing',
-    ['ends', 'drains'],
+    ['ends', 'drains', 'deadline'],
     ['tool-cuts', 'tool-cuts-at-once'],
   ),
   ...known(
@@ -67,10 +77,14 @@ export const KNOWN: readonly Known[] = [
   ),
   ...known(
     'a call that takes its node with it runs for ever',
-    ['ends', 'truth', 'runs', 'drains'],
+    ['ends', 'truth', 'runs', 'drains', 'deadline'],
     ['tool-kills'],
   ),
-  ...known('a reader that drains in the same turn ends the replay', ['ends', 'drains'], ['client-is-slow']),
+  ...known(
+    'a reader that drains in the same turn ends the replay',
+    ['ends', 'drains', 'deadline'],
+    ['client-is-slow'],
+  ),
   ...known('a failure of the store behind a forwarded request is answered 500', ['throws'], FAULTS),
   ...known('a call without a head that is given up is answered 500', ['throws'], ['app-answers-json']),
   ...known(
@@ -88,7 +102,19 @@ export const KNOWN: readonly Known[] = [
     ['expires'],
     ['client-cuts', 'tool-never-answers'],
   ),
-  ...known('new calls keep a session at a node that drains', ['drains'], ['drain']),
+  ...known(
+    'a takeover does not look at the answer to notifications/initialized',
+    ['state'],
+    ['app-answers-503'],
+  ),
+  ...known('state that the store did not take may be missed elsewhere', ['state'], FAULTS),
+  ...known('a JSON answer is lost when a lease lapses', ['ends', 'drains', 'deadline'], ['app-answers-json']),
+  ...known(
+    'a drain waits for what is called meanwhile, and leaves streams',
+    ['drains', 'leftovers'],
+    ['drain'],
+  ),
+  ...known('what hangs holds a drain', ['drains', 'deadline'], [...FAULTS, ...LOSSES, 'kill', 'tool-cuts']),
 ]
 
 function known(

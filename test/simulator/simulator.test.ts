@@ -19,15 +19,12 @@ beforeAll(async () => {
 describe.each(Array.from({ length: Math.ceil(SEEDS / AT_ONCE) }, (_, i) => FIRST + i * AT_ONCE))(
   'from seed %i on',
   (first) => {
-    test(
-      'every promise holds',
-      async () => {
-        const broken: string[] = []
-        for (let seed = first; seed < first + AT_ONCE; seed += 1) broken.push(...told(await run({ source, seed })))
-        expect(broken).toEqual([])
-      },
-      60_000,
-    )
+    test('every promise holds', async () => {
+      const broken: string[] = []
+      for (let seed = first; seed < first + AT_ONCE; seed += 1)
+        broken.push(...told(await run({ source, seed })))
+      expect(broken).toEqual([])
+    }, 60_000)
   },
 )
 

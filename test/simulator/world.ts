@@ -4,7 +4,7 @@ import { ClientCall, script } from './client/call.ts'
 import { SimulatedClient } from './client/client.ts'
 import { Wire } from './client/http.ts'
 import { Listening } from './client/listening.ts'
-import type { Ingredient } from './ingredients.ts'
+import { ALL_INGREDIENTS, type Ingredient } from './ingredients.ts'
 import { checkExpired, checkLeftovers } from './invariants/end.ts'
 import { Violations } from './invariants/violations.ts'
 import { Writes } from './invariants/writes.ts'
@@ -25,6 +25,18 @@ export interface WorldOptions {
   readonly has: ReadonlySet<Ingredient>
   readonly trace?: boolean
 }
+
+/** Worlds in which a node may not know how far a client got that does not say so. */
+const UNDELIVERED: readonly Ingredient[] = [
+  ...ALL_INGREDIENTS.filter((each) => /^(store|messages)-/.test(each)),
+  'kill',
+  'tool-kills',
+  'pause-long',
+  'drain',
+  'connections-drop',
+  'first-subscription-fails',
+  'app-loses-sessions',
+]
 
 /** Seconds. */
 export const LEASE = 1
@@ -190,7 +202,10 @@ export class World {
             const until = Math.max(0, ledger.ended(began) - began)
             if (this.#appHangs || took <= until + (this.faults.last >= began ? 5000 : 1000)) return settle()
             const facts = `its longest call took ${Math.round(until)} ms`
-            violations.add('drains', `${node.name} took ${Math.round(took)} ms; ${facts}`)
+            violations.add(
+              took < DEADLINE * 0.9 ? 'drains' : 'deadline',
+              `${node.name} took ${Math.round(took)} ms; ${facts}`,
+            )
             settle()
           })
         },
@@ -236,7 +251,7 @@ export class World {
   }
 
   listening(client: SimulatedClient): Listening {
-    return new Listening(client, this.violations, this.time)
+    return new Listening(client, this.violations, this.time, !UNDELIVERED.some((each) => this.has.has(each)))
   }
 
   /** Everybody goes, a ttl passes, all nodes close. */

@@ -75,7 +75,9 @@ export class SimulatedApp implements App {
       return whole(404, 'Session not found')
     }
     if (!session) return whole(404, 'Session not found')
-    if (this.#options.has.has('principal') && session.user !== user) return whole(403, 'Not yours.')
+    const { has } = this.#options
+    if (has.has('principal') && !has.has('app-serves-everybody') && session.user !== user)
+      return whole(403, 'Not yours.')
     if (method === 'DELETE') {
       session.end()
       this.sessions.delete(session.id)
@@ -205,9 +207,8 @@ export class SimulatedApp implements App {
         session.standalone.send({ method: 'notifications/message', params: { level: 'info', data } })
       }
     } else if ('ask' in step) {
-      heard.push(
-        await session.ask(step.ask === 'here' && stream ? stream : session.standalone, step.question),
-      )
+      const where = step.ask === 'here' && stream ? stream : session.standalone
+      heard.push(await session.ask(where, `${step.question}#${run.number}`))
     } else if ('cut' in step) stream?.cut()
     else if ('cutStandalone' in step) session.standalone.cut()
     else if (step.end === 'throw') {

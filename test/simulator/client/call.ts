@@ -148,7 +148,9 @@ export class ClientCall {
     const run = runs.find(({ number }) => number === told.run)
     if (!run?.answered)
       this.#violation('truth', `${name} was answered by run ${told.run}, which is not known`)
-    const asked = steps.filter((step) => 'ask' in step).map(({ question }) => reply(question))
+    const asked = steps
+      .filter((step) => 'ask' in step)
+      .map(({ question }) => reply(`${question}#${told.run}`))
     const answers = told.heard.map((each) => each.content.text)
     if (JSON.stringify(asked) !== JSON.stringify(answers)) {
       this.#violation('truth', `${name} asked ${asked.length} questions and got ${JSON.stringify(answers)}`)
@@ -194,8 +196,9 @@ export class ClientCall {
         this.#violation('truth', `${message}, and it could be repeated`)
     } else if (/^The server (ended the stream|broke off|could not run|answered)/.test(error.message)) {
       if (!ends('break') && !harmedSince(this.#began)) this.#violation('truth', `${message}, and it did not`)
-    } else if (/not initialized/.test(error.message) && this.#options.mayForget) {
-      // The store has lost that it was.
+    } else if (/not initialized/.test(error.message)) {
+      // Unless the store has lost that it was.
+      if (!this.#options.mayForget) this.#violation('state', message)
     } else if (!/could not be stored/.test(error.message)) this.#violation('truth', message)
   }
 
@@ -208,7 +211,10 @@ export class ClientCall {
     return this.#options.isUnstored(this.#options.client.session!)
   }
 
-  #violation(invariant: 'once' | 'truth' | 'retry' | 'complete' | 'runs' | 'throws', message: string): void {
+  #violation(
+    invariant: 'once' | 'truth' | 'retry' | 'state' | 'complete' | 'runs' | 'throws',
+    message: string,
+  ): void {
     this.#options.violations.add(invariant, message)
   }
 }

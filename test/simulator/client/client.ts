@@ -245,7 +245,10 @@ export class SimulatedClient {
       role: 'assistant',
       content: { type: 'text', text: reply(messages[0]!.content.text) },
     }
+    const { time, random } = this.#options
+    const thinking = time.sleep(random.between(0, 100))
     const answering = this.insist(`answer to ${id}`, async () => {
+      await thinking
       const { status } = await this.post({ jsonrpc: '2.0', id, result })
       return status === 202 || status === 404 || this.#left
     })

@@ -12,10 +12,13 @@ export class Listening {
   readonly #violations: Violations
   readonly #time: Time
   readonly #heard: Heard
+  /** The second connection does not say where the first one stands. */
+  readonly #asFirst: boolean
   #over = false
   #hangUp: (() => void) | undefined
 
-  constructor(client: SimulatedClient, violations: Violations, time: Time) {
+  constructor(client: SimulatedClient, violations: Violations, time: Time, asFirst: boolean) {
+    this.#asFirst = asFirst
     this.#client = client
     this.#violations = violations
     this.#time = time
@@ -31,13 +34,15 @@ export class Listening {
     }
   }
 
-  /** A second connection that does not say where the first one stands: that one ends, and nothing comes on both. */
+  /** A second connection: the first one ends, and nothing comes on both. */
   async openAnother(): Promise<void> {
-    await this.#heard.asFirst(() =>
+    // With an id it would ask for what the first one gets meanwhile.
+    if (!this.#asFirst) return
+    const listen = () =>
       this.#client.listen(this.#heard, undefined, undefined, (hangUp) => {
         this.#time.after(400, hangUp)
-      }),
-    )
+      })
+    await this.#heard.asFirst(listen)
   }
 
   /** All that the log has of the stream is heard, soon. */

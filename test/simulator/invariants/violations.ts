@@ -20,6 +20,10 @@ export type Invariant =
   | 'leftovers'
   /** A drain ends within the longest call that runs plus a second. */
   | 'drains'
+  /** A drain takes its whole deadline only while some call does. */
+  | 'deadline'
+  /** An instance knows what its client has told the session. */
+  | 'state'
   /** A session is served to whom it belongs, and to nobody else. */
   | 'private'
   /** The engine threw where nobody caught it, or answered 500. */

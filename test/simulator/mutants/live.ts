@@ -12,7 +12,7 @@ export const LIVE: readonly Mutant[] = [
     file: CALLS,
     replace: "if (remote) await log.append(streamId, 'open', openPayload(request), false)",
     by: '',
-    with: ['kill'],
+    with: ['kill', 'app-answers-json'],
     seeds: 100,
   },
   {
@@ -20,7 +20,7 @@ export const LIVE: readonly Mutant[] = [
     file: CALLS,
     replace: 'if (how.again && (await this.#isKnown(streamId))) return this.#resume(request, how)',
     by: '',
-    with: ['kill'],
+    with: ['kill', 'app-answers-json'],
     seeds: 100,
   },
   {
@@ -80,20 +80,13 @@ export const LIVE: readonly Mutant[] = [
     seeds: 200,
   },
   {
-    name: 'a stream of an ended call is taken for one that is written',
-    file: LIVE_SESSION,
-    replace: 'return streamId === STANDALONE || this.#calls.has(streamId)',
-    by: 'return true',
-    with: ['client-cuts'],
-    seeds: 40,
-  },
-  {
     name: 'a session that stops leaves the app stream open',
+    dormant: true,
     file: LIVE_SESSION,
     replace: '    this.#stop.stop()\n',
     by: '',
-    with: [],
-    seeds: 5,
+    with: ['drain'],
+    seeds: 30,
   },
   {
     name: 'an event id of a client reaches the app',

@@ -11,7 +11,7 @@ export const OWNERSHIP: readonly Mutant[] = [
     file: OWNED,
     replace: 'return live.principal === principal ? { live } : MISSING',
     by: 'return { live }',
-    with: ['principal', 'strangers'],
+    with: ['principal', 'strangers', 'app-serves-everybody'],
     seeds: 20,
   },
   {
@@ -24,6 +24,7 @@ export const OWNERSHIP: readonly Mutant[] = [
   },
   {
     name: 'nobody waits for the living after an outage of the store',
+    dormant: true,
     file: OWNED,
     replace: 'if (elsewhere && (await node.settle())) continue',
     by: '',

@@ -22,6 +22,7 @@ export const STORE: readonly Mutant[] = [
   },
   {
     name: 'a claim looks at no generation',
+    dormant: true,
     file: SESSIONS,
     replace: 'if (!row || row.generation !== generation) return undefined\n    if (row.owner',
     by: 'if (!row) return undefined\n    if (row.owner',
@@ -30,6 +31,7 @@ export const STORE: readonly Mutant[] = [
   },
   {
     name: 'a session whose owner lives can be claimed',
+    dormant: true,
     file: SESSIONS,
     replace: 'if (row.owner !== null && row.owner !== owner && this.#nodes.live(row.owner)) return undefined',
     by: '',
@@ -42,22 +44,6 @@ export const STORE: readonly Mutant[] = [
     replace: 'if (!keep) {',
     by: 'if (!keep && generation === 0) {',
     with: ['kill'],
-    seeds: 20,
-  },
-  {
-    name: 'a terminated session lives on in the store',
-    file: SESSIONS,
-    replace: 'row.terminated = true',
-    by: 'row.terminated = false',
-    with: ['client-deletes'],
-    seeds: 20,
-  },
-  {
-    name: 'a tombstone has no log to drop',
-    file: SESSIONS,
-    replace: 'this.#log.drop(id)',
-    by: '',
-    with: ['client-deletes'],
     seeds: 20,
   },
 ]

@@ -47,6 +47,7 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'a read of the log that fails is not tried again',
+    dormant: true,
     file: TAIL,
     replace: 'if (this.#isReading()) this.#retryLater(error)',
     by: '',
@@ -63,6 +64,7 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'what was stored already is stored again',
+    dormant: true,
     file: BACKLOG,
     replace: 'waiting.splice(0, stored)',
     by: '',
@@ -71,6 +73,7 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'events that wait for the store are overtaken',
+    dormant: true,
     file: SESSION_LOG,
     replace: 'if (this.#backlog.has(streamId)) this.#backlog.add(events, undefined)\n      else await',
     by: 'await',
@@ -79,6 +82,7 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'what the store refused is not shown',
+    dormant: true,
     file: SESSION_LOG,
     replace: "if (kind === 'final' || kind === 'message') listener.pushUnstored(shown, kind === 'final')",
     by: "if (kind === 'none') listener.pushUnstored(shown, kind === 'final')",
