@@ -1,0 +1,92 @@
+import type { Mutant } from './mutant.ts'
+
+const TAIL = 'src/session/streams/tail.ts'
+const SESSION_LOG = 'src/session/streams/session-log.ts'
+const BACKLOG = 'src/session/streams/backlog.ts'
+
+export const STREAMS: readonly Mutant[] = [
+  {
+    name: 'any push counts as contiguous',
+    file: TAIL,
+    replace: 'update.before !== undefined && update.before <= this.#seen',
+    by: 'update.before !== Number.NaN',
+    with: ['kill', 'client-listens', 'tool-announces', 'client-is-slow', 'messages-late', 'drain'],
+    seeds: 200,
+  },
+  {
+    name: 'what was pushed before the response was open is dropped',
+    file: TAIL,
+    replace: 'for (const update of early) this.push(update)',
+    by: '',
+    with: [],
+    seeds: 20,
+  },
+  {
+    name: 'the last message leaves the response open',
+    file: TAIL,
+    replace: 'this.#send(messageFrame(event.payload, id()))\n        this.close()',
+    by: 'this.#send(messageFrame(event.payload, id()))',
+    with: [],
+    seeds: 5,
+  },
+  {
+    name: 'what was written is written again',
+    file: TAIL,
+    replace: "if (event.position <= this.#seen || this.#state === 'closed') return",
+    by: "if (this.#state === 'closed') return",
+    with: ['client-cuts', 'messages-late'],
+    seeds: 200,
+  },
+  {
+    name: 'a tail that is over tells nobody',
+    file: TAIL,
+    replace: "    this.#out = ''\n    this.onClose()",
+    by: "    this.#out = ''",
+    with: [],
+    seeds: 5,
+  },
+  {
+    name: 'a read of the log that fails is not tried again',
+    dormant: true,
+    file: TAIL,
+    replace: 'if (this.#isReading()) this.#retryLater(error)',
+    by: '',
+    with: ['store-fails-before', 'client-cuts'],
+    seeds: 100,
+  },
+  {
+    name: 'a resumed stream begins at its start',
+    file: TAIL,
+    replace: 'this.#seen = options.after',
+    by: 'this.#seen = 0',
+    with: ['client-cuts'],
+    seeds: 40,
+  },
+  {
+    name: 'what was stored already is stored again',
+    dormant: true,
+    file: BACKLOG,
+    replace: 'waiting.splice(0, stored)',
+    by: '',
+    with: ['store-fails-after', 'store-cuts-batches', 'tool-chatters'],
+    seeds: 200,
+  },
+  {
+    name: 'events that wait for the store are overtaken',
+    dormant: true,
+    file: SESSION_LOG,
+    replace: 'if (this.#backlog.has(streamId)) this.#backlog.add(events, undefined)\n      else await',
+    by: 'await',
+    with: ['store-fails-before', 'store-cuts-batches', 'tool-chatters'],
+    seeds: 200,
+  },
+  {
+    name: 'what the store refused is not shown',
+    dormant: true,
+    file: SESSION_LOG,
+    replace: "if (kind === 'final' || kind === 'message') listener.pushUnstored(shown, kind === 'final')",
+    by: "if (kind === 'none') listener.pushUnstored(shown, kind === 'final')",
+    with: ['store-fails-before'],
+    seeds: 100,
+  },
+]
