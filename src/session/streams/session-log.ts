@@ -36,6 +36,8 @@ export class SessionLog {
   readonly #held = new Map<string, { readonly event: NewEvent; readonly timer: NodeJS.Timeout }>()
   readonly #backlog: Backlog
   #epoch: string | undefined
+  /** The last position that the store told, of any stream: it may come back without its last moments. */
+  #highest = 0
   /** The append that was made last. */
   #latest: Promise<unknown> = Promise.resolve()
   #pending = 0
@@ -171,9 +173,10 @@ export class SessionLog {
     const { log, sessionId, generation, ttl, limit } = this.#options
     const { streamId } = events[0]!
     const fence = generation === undefined ? {} : { generation }
-    const appending = log.append({ sessionId, events, ttl, limit, touch, ...fence })
+    const appending = log.append({ sessionId, events, ttl, limit, touch, beyond: this.#highest, ...fence })
     this.#latest = appending
     const { positions, epoch } = await appending
+    this.#highest = Math.max(epoch === this.#epoch ? this.#highest : 0, positions.at(-1)!)
     this.#epoch = epoch
     const before = this.#last.get(streamId)
     const stored = events.map((event, i) => ({ ...event, position: positions[i]! }))
