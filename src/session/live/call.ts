@@ -29,9 +29,14 @@ export interface CallOptions {
   readonly onAnswered: (request: Request, response: Message) => Promise<void> | void
   /** The app asks its client to come again (`closeSSEStream`). */
   readonly onCut: () => void
+  /** Has the client an event id to come again with before the first message? */
+  readonly primed: boolean
   readonly onEnd: () => void
   readonly logger: Logger
 }
+
+// Times in a row that the app may end a stream on which it says nothing, with waits of 0, 10, 20 … ms between them.
+const MAX_SILENT = 50
 
 // Milliseconds that the app gets to end a stream on which everything is said.
 const LINGER = 1000
@@ -46,6 +51,8 @@ export class Call {
   #abandoned = false
   #begun = false
   #resumed = false
+  /** Something was said on its stream. */
+  #said = false
   #linger: NodeJS.Timeout | undefined
   /** Monotonic ms: when somebody was last seen who waits for the answer. */
   lastFollowed = monotonicNow()
@@ -81,19 +88,24 @@ export class Call {
 
   /** Reads the app's stream to its end, and again where the app means its client to resume. Never rejects. */
   async run(response: AppResponse): Promise<void> {
-    const { local, logger, pace, onCut } = this.#options
+    const { local, logger, pace, onCut, primed } = this.#options
     this.#begun = true
     const options = { pace, signal: this.#stop, onMessage: (data: string) => this.#onMessage(data) }
     try {
-      for (let attempt = 0; ; attempt += 1) {
-        const lastEventId = await pump(response, options)
+      let lastEventId: string | undefined
+      for (let silent = 0; ; silent += 1) {
+        const next = await pump(response, options)
         if (this.#ended || this.#stop.stopped) return
-        if (lastEventId === undefined || attempt > 1000) break
-        // The app ended the stream without the answer, but gave an id to come back with.
-        onCut()
-        if (attempt > 0) await delay(Math.min(attempt * 10, 1000))
+        // It may end a resumed stream before it has said anything: the id from before is still the one to come back with.
+        if (next !== undefined && next !== lastEventId) silent = 0
+        lastEventId = next ?? lastEventId
+        if (lastEventId === undefined || silent > MAX_SILENT) break
+        // The app ended the stream without the answer, but gave an id to come back with. A client that has none could
+        // not: it keeps its connection.
+        if (primed || this.#said) onCut()
+        if (silent > 0) await delay(silent * 10)
         this.#resumed = true
-        response = await local.app.fetch(local.standaloneRequest(lastEventId))
+        response = await local.app.fetch(local.standaloneRequest(lastEventId, this.#stop))
         if (!isEventStream(response)) {
           response.cancel()
           break
@@ -158,6 +170,7 @@ export class Call {
     }
     if (answers > 0 && this.#open.size === 0) return void this.#end('final', data)
     if (answers === 0 && messages.length > 0 && messages.every(isResponse)) return
+    this.#said = true
     void log.append(this.streamId, 'message', ids.mark(data, messages))
   }
 

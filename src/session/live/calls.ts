@@ -56,7 +56,7 @@ export class Calls {
       return this.#resume(request, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
-    const call = this.#begin(streamId, requests, how)
+    const call = this.#begin(streamId, request, requests, how)
     try {
       // Another node waits for this call. Should this one die, that one looks for the record and knows that the app may
       // have been called; here at home the client's connection dies with the process, and the record can wait.
@@ -138,7 +138,7 @@ export class Calls {
   /** Runs a request again that its last owner did not finish; its answer goes into the stream it was opened with. */
   async rerun(request: AppRequest, requests: readonly Request[], streamId: string): Promise<void> {
     const { sessionId, local, log, settings } = this.#options
-    const call = this.#begin(streamId, requests)
+    const call = this.#begin(streamId, request, requests)
     try {
       // Counted before the app hears of it: should it take this process with it as well, it is not run a third time.
       await log.append(streamId, 'open', openPayload(request), false)
@@ -205,8 +205,8 @@ export class Calls {
     return attach(stream, streamHeaders(allowed.headers, sessionId), how)
   }
 
-  #begin(streamId: string, requests: readonly Request[], how?: Handling): Call {
-    const { local, settings, log, ids, pace, onAnswered, onEnd } = this.#options
+  #begin(streamId: string, request: AppRequest, requests: readonly Request[], how?: Handling): Call {
+    const { local, settings, log, ids, pace, primes, onAnswered, onEnd } = this.#options
     const call = new Call({
       streamId,
       requests,
@@ -217,6 +217,7 @@ export class Calls {
       ids,
       pace,
       onAnswered,
+      primed: primes(request),
       onCut: () => void log.cut(streamId, settings.retryInterval),
       onEnd: () => {
         this.#running.delete(streamId)
