@@ -72,6 +72,7 @@ async function end(world: World, client: SimulatedClient): Promise<void> {
 /** Two requests with one id at the same time: one of them may stay without an answer, and its client goes. */
 async function repeatId(world: World, client: SimulatedClient): Promise<void> {
   const id = client.nextId()
+  client.repeated.add(id)
   const request = (text: string) => ({ jsonrpc: '2.0', id, method: 'ping', params: { text } })
   const both = [client.post(request('first')), client.post(request('second'))]
   await Promise.race([Promise.all(both), world.time.sleep(300)])

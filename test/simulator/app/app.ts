@@ -105,7 +105,7 @@ export class SimulatedApp implements App {
     return { ...response, headers: [...response.headers, ...named] }
   }
 
-  async #get(session: AppSession, { headers }: AppRequest): Promise<AppResponse> {
+  async #get(session: AppSession, { headers, signal }: AppRequest): Promise<AppResponse> {
     const { has, time } = this.#options
     const last = headers['last-event-id']?.split('|')
     if (last && last[0] !== 'standalone') {
@@ -115,7 +115,10 @@ export class SimulatedApp implements App {
     if (has.has('app-has-no-get')) return whole(405)
     const response = session.standalone.open(last && Number(last[1]))
     // As some proxies do: the head waits for the first byte of the body.
-    if (has.has('app-late-head')) while (!session.standalone.spoken && !isOver(response)) await time.sleep(50)
+    if (has.has('app-late-head')) {
+      while (!session.standalone.spoken && !isOver(response) && !signal?.stopped) await time.sleep(50)
+    }
+    if (signal?.stopped) response.cancel()
     return response
   }
 

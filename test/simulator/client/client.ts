@@ -53,6 +53,8 @@ export class SimulatedClient {
   session: string | undefined
   gone = false
   #ids = 0
+  /** Ids that it uses twice at a time: one of the two may be refused. */
+  readonly repeated = new Set<unknown>()
   /** What it waits for at the moment: what hangs, when all is calm, hangs here. */
   readonly waiting = new Set<string>()
   readonly #answering: Promise<void>[] = []
@@ -227,13 +229,14 @@ export class SimulatedClient {
   }
 
   /** A status that no client of a single process that never dies would see, whatever happens behind it. */
-  #judge({ method, headers }: AppRequest, { status }: Head): void {
+  #judge({ method, headers, parsed }: AppRequest, { status }: Head): void {
     const { violations, mayBeGone } = this.#options
     const what = `${this.process.name} ${method} ${headers['last-event-id'] ?? ''}`
     if (status === 404 && !this.gone && !mayBeGone(this.session!)) {
       violations.add('truth', `${what}: 404, and session ${this.session} is alive`)
     }
     if (status === 404) this.gone = true
+    if (status === 400 && this.repeated.has((parsed as Message | undefined)?.id)) return
     if (![200, 202, 204, 404, 503, 500].includes(status) && !this.#options.stranger)
       violations.add('truth', `${what}: status ${status}`)
   }
