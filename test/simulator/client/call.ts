@@ -61,6 +61,7 @@ export class ClientCall {
 
   async run(): Promise<void> {
     const { client, ledger, tool, steps, now } = this.#options
+    const kills = steps.some((step) => 'end' in step && step.end === 'kill')
     const hangs = steps.some((step) => 'end' in step && step.end === 'never')
     let { name } = this.#options
     let called: Called | undefined
@@ -70,6 +71,8 @@ export class ClientCall {
     await client.insist(`call ${name}`, async () => {
       if (client.gone || (client.left && hangs)) return true
       if (heard.last === undefined) {
+        // Whoever has seen the server die of a call makes it no third time.
+        if (name.endsWith('++') && kills) return true
         // Without an id nothing is known of the call: it was lost with its connection, and the user makes another.
         if (called) name += '+'
         called = ledger.call(name, steps, tool === 'safe')
@@ -103,8 +106,9 @@ export class ClientCall {
       if (answer) return true
       if (called!.cancelled && (outcome.how === 'ended' || hangs)) return true
       if (whole) return called!.cancelled
-      // What could not be stored and was not heard is lost; its client hears that there is nothing more.
-      return outcome.how === 'ended' && outcome.streamed && this.#isUnstored() && heard.last !== undefined
+      // What could not be stored (or was stored and forgotten) and was not heard is lost; its client hears that there is nothing more.
+      const mayBeLost = this.#isUnstored() || this.#options.mayForget
+      return outcome.how === 'ended' && outcome.streamed && mayBeLost && heard.last !== undefined
     })
     await this.#cancelled
     if (answer && called) this.#check(called, heard, answer)
