@@ -29,6 +29,7 @@ import { Calls } from './calls.ts'
 import type { Handling, OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import { RequestIds } from './request-ids.ts'
+import { SessionLeft } from './session-left.ts'
 import { changesState, isFull, stateAfter } from './session-state.ts'
 import { openTap } from './standalone-stream.ts'
 import { Subscribers } from './subscribers.ts'
@@ -185,7 +186,7 @@ export class LiveSession {
     })
   }
 
-  /** Rejects with `LocalSessionLost`, `NotTheirs`, `AppSilent`, or with what the app threw. */
+  /** Rejects with `LocalSessionLost`, `NotTheirs`, `SessionLeft`, `AppSilent`, or with what the app threw. */
   async handle(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
     this.#requests.add(how)
     this.lastUsed = monotonicNow()
@@ -259,6 +260,7 @@ export class LiveSession {
     const sent = toMessages(request.parsed)
     // Not JSON-RPC: the app knows what to say to that.
     if (!sent) return relayWhole(await this.local.fetch(request, how), this.id)
+    if (sent.some((message) => this.#ids.isForSuccessor(message))) await this.#confirmOwned()
     const messages = sent
       .map((message) => this.#ids.inbound(message))
       .filter((message) => message !== undefined)
@@ -276,6 +278,17 @@ export class LiveSession {
       await this.#notified(messages)
     }
     return relayWhole(response, this.id)
+  }
+
+  /**
+   * The client has heard of a later owner, and this node has not (it may not reach the store): what is said to that one
+   * must not be swallowed here. But a client may say anything: the store knows. Rejects with `SessionLeft`, or as the store.
+   */
+  async #confirmOwned(): Promise<void> {
+    const { saveState, onLost } = this.#options
+    if (await saveState(this.#state, this.local.binding.principal)) return
+    onLost()
+    throw new SessionLeft(false)
   }
 
   /** An answer to an instance that is gone: accepted like any other, and dropped. */
