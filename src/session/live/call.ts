@@ -128,23 +128,23 @@ export class Call {
     await this.#end('end')
   }
 
-  /** Nobody has followed it for so long that nobody will: whoever comes back after all is told. */
+  /** Nobody has followed it for so long that nobody will: whoever comes back after all is told. No use of the session. */
   async giveUp(): Promise<void> {
-    await this.fail('Nobody waited for the answer any more: the call was given up.')
+    await this.fail('Nobody waited for the answer any more: the call was given up.', false)
     this.#stop.stop()
   }
 
   /** Answers what is still open with an error; its stream is the word to look for in the log. */
-  async fail(reason: string): Promise<void> {
+  async fail(reason: string, touch = true): Promise<void> {
     const { log } = this.#options
     const data = { requestId: this.streamId }
     const open = [...this.#open.values()]
     this.#open.clear()
     for (const request of open.slice(0, -1)) {
-      await log.append(this.streamId, 'message', errorResponse(request.id, -32603, reason, data))
+      await log.append(this.streamId, 'message', errorResponse(request.id, -32603, reason, data), touch)
     }
     const last = open.at(-1)
-    if (last) await this.#end('final', errorResponse(last.id, -32603, reason, data))
+    if (last) await this.#end('final', errorResponse(last.id, -32603, reason, data), touch)
   }
 
   /** Stops reading; the log keeps the stream open, for whoever owns the session next. */
@@ -174,11 +174,11 @@ export class Call {
     void log.append(this.streamId, 'message', ids.mark(data, messages))
   }
 
-  async #end(kind: 'final' | 'end', payload = ''): Promise<void> {
+  async #end(kind: 'final' | 'end', payload = '', touch = true): Promise<void> {
     if (this.#ended) return
     this.#ended = true
     const { log, onEnd } = this.#options
-    const stored = log.append(this.streamId, kind, payload)
+    const stored = log.append(this.streamId, kind, payload, touch)
     // The v1 SDK never ends the replay of a stream that has its answer, nor the stream of a cancelled request; and other
     // apps may leave any stream open.
     if (kind === 'end' || this.#resumed) this.#stop.stop()
