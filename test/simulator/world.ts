@@ -246,6 +246,7 @@ export class World {
       sleep: (ms) => time.sleep(ms),
       now: () => time.now,
       harmedSince: (moment) => this.harmedSince(moment),
+      harms: () => ledger.harms.length,
       isUnstored: (session) => this.isUnstored(session),
     })
   }

@@ -3,6 +3,8 @@ import { GONE_AFTER, type World } from '../world.ts'
 /** A session that nobody uses is gone from store and memory a ttl later (and the tenth of it that a touch may be old). */
 export async function checkExpired(world: World): Promise<void> {
   const { time, server, violations } = world
+  // A call that nobody follows is given up a ttl later, and what it said until then was use of the session.
+  if (world.ledger.running.size > 0) await time.sleep(GONE_AFTER)
   await time.sleep(GONE_AFTER)
   const { sessions, events } = await server.memory.stats()
   if (sessions > 0) {
