@@ -38,6 +38,9 @@ export interface CallOptions {
 // Times in a row that the app may end a stream on which it says nothing, with waits of 0, 10, 20 … ms between them.
 const MAX_SILENT = 50
 
+/** Times in a row that it may be too busy to go on, with waits of 50, 100, 150 … ms between them. */
+const MAX_BUSY = 10
+
 // Milliseconds that the app gets to end a stream on which everything is said.
 const LINGER = 1000
 
@@ -105,11 +108,9 @@ export class Call {
         if (primed || this.#said) onCut()
         if (silent > 0) await delay(silent * 10)
         this.#resumed = true
-        response = await local.app.fetch(local.standaloneRequest(lastEventId, this.#stop))
-        if (!isEventStream(response)) {
-          response.cancel()
-          break
-        }
+        const resumed = await this.#comeBack(lastEventId)
+        if (!resumed) break
+        response = resumed
       }
       await this.fail('The server ended the stream without an answer.')
     } catch (error) {
@@ -119,6 +120,19 @@ export class Call {
       await this.fail('The server broke off.')
     } finally {
       clearTimeout(this.#linger)
+    }
+  }
+
+  /** The app's stream, after `lastEventId`; an app that is busy is asked again. Undefined: it does not have it any more. */
+  async #comeBack(lastEventId: string): Promise<AppResponse | undefined> {
+    const { local } = this.#options
+    for (let busy = 1; ; busy += 1) {
+      const response = await local.app.fetch(local.standaloneRequest(lastEventId, this.#stop))
+      if (isEventStream(response)) return response
+      response.cancel()
+      const isPassing = response.status === 429 || response.status >= 500
+      if (!isPassing || busy > MAX_BUSY || this.#stop.stopped) return undefined
+      await delay(busy * 50)
     }
   }
 
