@@ -36,6 +36,8 @@ import { Subscribers } from './subscribers.ts'
 
 // Appends under way before the app is held back.
 const MAX_PENDING = 256
+// Milliseconds after which state that the store did not take is stored again.
+const SAVE_AGAIN = 250
 
 export interface LiveSessionOptions {
   readonly id: string
@@ -387,8 +389,11 @@ export class LiveSession {
       this.#unsaved = false
       if (!(await saveState(this.#state, local.binding.principal))) onLost()
     } catch (error) {
-      // The session goes on with it; it is stored at the next use.
+      // The session goes on with it; it is stored soon, or at the next use: its next owner must not miss it.
       this.#unsaved = true
+      void delay(SAVE_AGAIN).then(() => {
+        if (this.#unsaved && !this.closed) void this.#save(this.#state)
+      })
       settings.logger.error(
         { operation: 'update', sessionId: this.id, error: errorText(error) },
         'state is not stored',
