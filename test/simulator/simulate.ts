@@ -46,11 +46,10 @@ for (let seed = first; seed < first + seeds; seed += 1) {
   const ran = await run(options)
   turns += ran.turns
   for (const line of ran.trace) console.log(line)
-  if (values.seed !== undefined) console.log(ran.ingredients.join(' '))
   if (ran.violations.length === 0) continue
   const { invariant, message } = ran.violations[0]!
   failed.set(invariant, (failed.get(invariant) ?? 0) + 1)
-  console.log(`seed ${seed}: ${invariant}: ${message}`)
+  console.log(`seed ${seed}: ${invariant}: ${message} (with ${ran.ingredients.join(', ')})`)
   if (values.shrink) {
     const { ingredients, violations } = await shrink(options, ran)
     console.log(`  with ${ingredients.join(',')}: ${violations[0]?.message}`)

@@ -3,6 +3,9 @@ import type { Mutant } from './mutant.ts'
 const ENGINE = 'src/session/engine.ts'
 const PEERS = 'src/session/cluster/peers.ts'
 const FORWARDER = 'src/session/cluster/forwarder.ts'
+const FORWARDED = 'src/session/cluster/forwarded.ts'
+const FOLLOWERS = 'src/session/cluster/followers.ts'
+const EXCHANGE = 'src/session/cluster/exchange.ts'
 
 export const CLUSTER: readonly Mutant[] = [
   {
@@ -33,34 +36,9 @@ export const CLUSTER: readonly Mutant[] = [
   {
     name: 'nobody hears that a node is gone',
     file: PEERS,
-    replace: '    this.edge.onGone(nodeId)\n',
+    replace: '    this.forwarder.gone(nodeId)\n',
     by: '',
     with: ['kill'],
-    seeds: 20,
-  },
-  {
-    name: 'the owner is not told that a client has gone',
-    file: FORWARDER,
-    replace: 'if (!this.#followed.delete(call) || !followed || followed.over) return',
-    by: 'if (this.#followed.delete(call) || !followed || followed.over) return',
-    with: ['client-listens'],
-    seeds: 40,
-  },
-  {
-    name: 'a tail that is followed elsewhere is not woken there',
-    dormant: true,
-    file: FORWARDER,
-    replace: 'followed.owner = owner\n',
-    by: '',
-    with: ['drain', 'client-listens', 'tool-announces'],
-    seeds: 100,
-  },
-  {
-    name: 'a stream that begins now is read from the log alone',
-    file: FORWARDER,
-    replace: 'if (update) tail.push(update)',
-    by: '',
-    with: [],
     seeds: 20,
   },
   {
@@ -72,21 +50,101 @@ export const CLUSTER: readonly Mutant[] = [
     seeds: 5,
   },
   {
-    name: 'a lost message between nodes is not noticed by the count',
-    file: 'src/session/cluster/wake-ups.ts',
-    replace: 'if (count !== expected) this.#handlers.onMissed(from)',
+    name: 'a question that is lost is not asked again',
+    file: EXCHANGE,
+    replace: 'asking.timer = timer(() => this.#say(nodeId, pair, asking), asking.wait)',
     by: '',
-    dormant: true,
+    with: ['messages-lost'],
+    seeds: 30,
+  },
+  {
+    name: 'a question that comes twice is worked at twice',
+    file: EXCHANGE,
+    replace:
+      'if (id < pair.floor || pair.settled.has(id)) return\n    if (pair.asked.has(id)) return void this.#onAfter(from, pair, id)',
+    by: '',
+    with: ['messages-doubled'],
+    seeds: 60,
+  },
+  {
+    name: 'the numbers of settled questions are forgotten',
+    file: EXCHANGE,
+    replace: 'if (id < pair.floor || pair.settled.has(id)) return',
+    by: '',
+    with: ['messages-doubled', 'messages-late'],
+    seeds: 100,
+  },
+  {
+    name: 'nobody says what it follows',
+    file: PEERS,
+    replace: '    this.forwarder.beat()\n',
+    by: '',
     with: ['messages-lost'],
     seeds: 60,
   },
   {
-    name: 'what a former owner says is heeded',
+    name: 'an owner does not say how much it has told',
+    file: FOLLOWERS,
+    replace: "if (item.heard !== told) this.#send(from, { type: 'told', count: told })",
+    by: '',
+    with: ['messages-lost'],
+    seeds: 60,
+  },
+  {
+    name: 'an owner does not ask what is followed',
+    file: FOLLOWERS,
+    replace: "if (digestOf(active) !== item.digest) this.#send(from, { type: 'which' })",
+    by: 'if (digestOf(active) !== item.digest) return',
+    with: ['messages-lost', 'drain'],
+    seeds: 200,
+  },
+  {
+    name: 'an owner is silent about what it does not know',
+    file: FOLLOWERS,
+    replace: "if (unknown.length > 0) this.#send(from, { type: 'unknown', ids: unknown })",
+    by: '',
+    with: ['messages-lost', 'drain'],
+    seeds: 200,
+  },
+  {
+    name: 'a hole in the news is not looked into',
     file: FORWARDER,
-    replace: 'if (!followed || followed.owner !== from) return',
-    by: 'if (!followed) return',
-    dormant: true,
-    with: ['pause-long', 'client-listens', 'tool-announces'],
+    replace: 'if (missed) this.#look(owner)',
+    by: '',
+    with: ['messages-lost'],
+    seeds: 60,
+  },
+  {
+    name: 'how much was told is passed over',
+    file: FORWARDER,
+    replace: 'return void this.#look(owner)',
+    by: 'return',
+    with: ['messages-lost'],
+    seeds: 60,
+  },
+  {
+    name: 'what is told before the answer is dropped',
+    file: FORWARDED,
+    replace: 'for (const news of this.#early.splice(0)) this.hear(news)',
+    by: 'this.#early = []',
+    with: [],
+    seeds: 20,
+  },
+  {
+    name: 'a stream that has moved looks for nobody',
+    file: FORWARDED,
+    replace: 'return void this.#onOrphaned(this)',
+    by: 'return',
+    with: ['drain'],
+    seeds: 60,
+  },
+  {
+    name: 'a node goes without a word about what its clients heard',
+    file: FORWARDER,
+    replace:
+      "this.#options.send(place.nodeId, { type: 'left', id: place.id, delivered: tail?.delivered ?? 0 })",
+    by: '',
+    with: ['client-listens', 'client-opens-second-get', 'tool-announces'],
     seeds: 200,
   },
 ]

@@ -46,4 +46,12 @@ export const STORE: readonly Mutant[] = [
     with: ['kill'],
     seeds: 20,
   },
+  {
+    name: 'a claim does not say what is open',
+    file: SESSIONS,
+    replace: 'open: this.#log.open(id)',
+    by: 'open: []',
+    with: ['kill'],
+    seeds: 40,
+  },
 ]
