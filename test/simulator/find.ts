@@ -6,7 +6,7 @@ import { type Ran, type RunOptions, run } from './run.ts'
 
 /** The worlds in which a mutant is looked for: what uncovers known defects is left out, as it would hide the mutant. */
 export function worldsFor({ with: wanted }: Mutant): Pick<RunOptions, 'with' | 'without'> {
-  const hiding = new Set<Ingredient>(KNOWN.map((known) => known.with))
+  const hiding = new Set<Ingredient>(KNOWN.map((known) => known.with[0]))
   return { with: wanted, without: [...hiding].filter((each) => !wanted.includes(each)) }
 }
 

@@ -7,7 +7,8 @@ import type { Invariant, Violation } from './invariants/violations.ts'
  */
 export interface Known {
   readonly invariant: Invariant
-  readonly with: Ingredient
+  /** All of them. */
+  readonly with: readonly [Ingredient, ...Ingredient[]]
   /** What is said of it. */
   readonly message: RegExp
   readonly because: string
@@ -38,6 +39,12 @@ export const KNOWN: readonly Known[] = [
     ...AWAY,
     'store-loses-moments',
   ]),
+  {
+    because: 'what was written to a connection that broke is lost to a client that got no id',
+    invariant: 'ends',
+    message: /./,
+    with: ['no-priming', 'client-cuts'],
+  },
   ...known(
     'state that the store did not take yet is missed by a takeover',
     'state',
@@ -72,11 +79,14 @@ function known(
   message: RegExp,
   ingredients: readonly Ingredient[],
 ): Known[] {
-  return ingredients.map((ingredient) => ({ invariant, with: ingredient, message, because }))
+  return ingredients.map((ingredient) => ({ invariant, with: [ingredient], message, because }))
 }
 
 export function isKnown({ invariant, message }: Violation, has: ReadonlySet<Ingredient>): boolean {
   return KNOWN.some(
-    (known) => known.invariant === invariant && has.has(known.with) && known.message.test(message),
+    (known) =>
+      known.invariant === invariant &&
+      known.with.every((each) => has.has(each)) &&
+      known.message.test(message),
   )
 }

@@ -45,6 +45,8 @@ export const TTL = 6
 export const GONE_AFTER = TTL * 1250 + 2500
 /** Milliseconds that a drain may take. */
 const DEADLINE = 20_000
+/** Milliseconds in which a message between nodes that was lost is noticed. */
+const NOTICED = 2500
 /** Milliseconds that everything may take to come right when nothing goes wrong any more. */
 export const PATIENCE = 30_000
 
@@ -200,7 +202,8 @@ export class World {
         () => {
           void node.close(DEADLINE).then((took) => {
             const until = Math.max(0, ledger.ended(began) - began)
-            if (this.#appHangs || took <= until + (this.faults.last >= began ? 5000 : 1000)) return settle()
+            if (this.#appHangs || took <= until + (this.faults.last >= began - NOTICED ? 5000 : 1000))
+              return settle()
             const facts = `its longest call took ${Math.round(until)} ms`
             violations.add(
               took < DEADLINE * 0.9 ? 'drains' : 'deadline',
