@@ -3,7 +3,6 @@ import type { Mutant } from './mutant.ts'
 const ENGINE = 'src/session/engine.ts'
 const PEERS = 'src/session/cluster/peers.ts'
 const FORWARDER = 'src/session/cluster/forwarder.ts'
-const FORWARDED = 'src/session/cluster/forwarded.ts'
 const FOLLOWERS = 'src/session/cluster/followers.ts'
 const EXCHANGE = 'src/session/cluster/exchange.ts'
 
@@ -26,19 +25,10 @@ export const CLUSTER: readonly Mutant[] = [
   },
   {
     name: 'a drain waits for nothing to run',
-    dormant: true,
     file: ENGINE,
     replace: 'await this.#holder.handOverQuiet(retry)',
     by: '',
     with: ['drain'],
-    seeds: 20,
-  },
-  {
-    name: 'nobody hears that a node is gone',
-    file: PEERS,
-    replace: '    this.forwarder.gone(nodeId)\n',
-    by: '',
-    with: ['kill'],
     seeds: 20,
   },
   {
@@ -83,14 +73,6 @@ export const CLUSTER: readonly Mutant[] = [
     seeds: 60,
   },
   {
-    name: 'an owner does not say how much it has told',
-    file: FOLLOWERS,
-    replace: "if (item.heard !== told) this.#send(from, { type: 'told', count: told })",
-    by: '',
-    with: ['messages-lost'],
-    seeds: 60,
-  },
-  {
     name: 'an owner does not ask what is followed',
     file: FOLLOWERS,
     replace: "if (digestOf(active) !== item.digest) this.#send(from, { type: 'which' })",
@@ -105,38 +87,6 @@ export const CLUSTER: readonly Mutant[] = [
     by: '',
     with: ['messages-lost', 'drain'],
     seeds: 200,
-  },
-  {
-    name: 'a hole in the news is not looked into',
-    file: FORWARDER,
-    replace: 'if (missed) this.#look(owner)',
-    by: '',
-    with: ['messages-lost'],
-    seeds: 60,
-  },
-  {
-    name: 'how much was told is passed over',
-    file: FORWARDER,
-    replace: 'return void this.#look(owner)',
-    by: 'return',
-    with: ['messages-lost'],
-    seeds: 60,
-  },
-  {
-    name: 'what is told before the answer is dropped',
-    file: FORWARDED,
-    replace: 'for (const news of this.#early.splice(0)) this.hear(news)',
-    by: 'this.#early = []',
-    with: [],
-    seeds: 20,
-  },
-  {
-    name: 'a stream that has moved looks for nobody',
-    file: FORWARDED,
-    replace: 'return void this.#onOrphaned(this)',
-    by: 'return',
-    with: ['drain'],
-    seeds: 60,
   },
   {
     name: 'a node goes without a word about what its clients heard',

@@ -29,7 +29,7 @@ export const LIVE: readonly Mutant[] = [
     replace: "return void this.#end('final', data)",
     by: "return void log.append(this.streamId, 'message', data)",
     with: [],
-    seeds: 3,
+    seeds: 20,
   },
   {
     name: 'a call that is over stays',
@@ -37,7 +37,7 @@ export const LIVE: readonly Mutant[] = [
     replace: '        this.#running.delete(streamId)\n        onEnd()',
     by: '        onEnd()',
     with: [],
-    seeds: 5,
+    seeds: 30,
   },
   {
     name: 'a cancelled call is not ended',
@@ -81,7 +81,6 @@ export const LIVE: readonly Mutant[] = [
   },
   {
     name: 'a session that stops leaves the app stream open',
-    dormant: true,
     file: LIVE_SESSION,
     replace: '    this.#stop.stop()\n',
     by: '',

@@ -24,7 +24,6 @@ export const OWNERSHIP: readonly Mutant[] = [
   },
   {
     name: 'nobody waits for the living after an outage of the store',
-    dormant: true,
     file: OWNED,
     replace: 'if (elsewhere && (await node.settle())) continue',
     by: '',
@@ -117,7 +116,7 @@ export const OWNERSHIP: readonly Mutant[] = [
     replace: 'now - session.lastUsed >= settings.idle',
     by: 'now - session.lastUsed >= settings.idle * 10',
     with: [],
-    seeds: 5,
+    seeds: 30,
   },
   {
     name: 'a busy session is released',

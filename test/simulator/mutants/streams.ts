@@ -14,14 +14,6 @@ export const STREAMS: readonly Mutant[] = [
     seeds: 200,
   },
   {
-    name: 'what was pushed before the response was open is dropped',
-    file: TAIL,
-    replace: 'for (const update of early) this.push(update)',
-    by: '',
-    with: [],
-    seeds: 20,
-  },
-  {
     name: 'the last message leaves the response open',
     file: TAIL,
     replace: 'this.#send(messageFrame(event.payload, id()))\n        this.close()',
