@@ -31,9 +31,17 @@ export interface CallOptions {
   readonly onCut: () => void
   /** The app, or the connection to it, is gone before the last answer: whoever owns the session settles the call. */
   readonly onBroken: () => void
+  /** Has the client an event id to come again with before the first message? */
+  readonly primed: boolean
   readonly onEnd: () => void
   readonly logger: Logger
 }
+
+// Times in a row that the app may end a stream on which it says nothing, with waits of 0, 10, 20 … ms between them.
+const MAX_SILENT = 50
+
+/** Times in a row that it may be too busy to go on, with waits of 50, 100, 150 … ms between them. */
+const MAX_BUSY = 10
 
 // Milliseconds that the app gets to end a stream on which everything is said.
 const LINGER = 1000
@@ -48,6 +56,8 @@ export class Call {
   #abandoned = false
   #begun = false
   #resumed = false
+  /** Something was said on its stream. */
+  #said = false
   #linger: NodeJS.Timeout | undefined
   /** Monotonic ms: when somebody was last seen who waits for the answer. */
   lastFollowed = monotonicNow()
@@ -93,35 +103,39 @@ export class Call {
 
   /** Reads the app's stream to its end, and again where the app means its client to resume. Never rejects. */
   async run(response: AppResponse): Promise<void> {
-    const { local, logger, pace, onCut, onBroken } = this.#options
+    const { local, logger, pace, onCut, onBroken, primed } = this.#options
     this.#begun = true
+    /** The id to come back with, and the last one of the response that is being read. */
     let lastEventId: string | undefined
+    let heard: string | undefined
     const options = {
       pace,
       signal: this.#stop,
       onMessage: (data: string) => this.#onMessage(data),
       onId: (id: string) => {
-        lastEventId = id
+        heard = id
       },
     }
     try {
-      for (let attempt = 0; ; attempt += 1) {
-        lastEventId = undefined
+      for (let silent = 0; ; silent += 1) {
+        heard = undefined
         await pump(response, options).catch((error: unknown) => {
           // Only the connection may have broken. A client of the app itself would come back with that id, and so do we.
-          if (!isAppGone(error) || lastEventId === undefined) throw error
+          if (!isAppGone(error) || (heard ?? lastEventId) === undefined) throw error
         })
         if (this.#ended || this.#stop.stopped) return
-        if (lastEventId === undefined || attempt > 1000) break
-        // The app ended the stream without the answer, but gave an id to come back with.
-        onCut()
-        if (attempt > 0) await delay(Math.min(attempt * 10, 1000))
+        // It may end a resumed stream before it has said anything: the id from before is still the one to come back with.
+        if (heard !== undefined && heard !== lastEventId) silent = 0
+        lastEventId = heard ?? lastEventId
+        if (lastEventId === undefined || silent > MAX_SILENT) break
+        // The app ended the stream without the answer, but gave an id to come back with. A client that has none could
+        // not: it keeps its connection.
+        if (primed || this.#said) onCut()
+        if (silent > 0) await delay(silent * 10)
         this.#resumed = true
-        response = await local.app.fetch(local.standaloneRequest(lastEventId, this.#stop))
-        if (!isEventStream(response)) {
-          response.cancel()
-          break
-        }
+        const resumed = await this.#comeBack(lastEventId)
+        if (!resumed) break
+        response = resumed
       }
       // A server that shuts down in good order ends its streams first.
       if (local.app.presence) return onBroken()
@@ -137,29 +151,42 @@ export class Call {
     }
   }
 
+  /** The app's stream, after `lastEventId`; an app that is busy is asked again. Undefined: it does not have it any more. */
+  async #comeBack(lastEventId: string): Promise<AppResponse | undefined> {
+    const { local } = this.#options
+    for (let busy = 1; ; busy += 1) {
+      const response = await local.app.fetch(local.standaloneRequest(lastEventId, this.#stop))
+      if (isEventStream(response)) return response
+      response.cancel()
+      const isPassing = response.status === 429 || response.status >= 500
+      if (!isPassing || busy > MAX_BUSY || this.#stop.stopped) return undefined
+      await delay(busy * 50)
+    }
+  }
+
   /** The client does not want the answer any more; the SDK never ends such a stream, so it is ended here. */
   async cancel(requestId: string | number): Promise<void> {
     if (!this.#open.delete(idKey(requestId)) || this.#open.size > 0) return
     await this.#end('end')
   }
 
-  /** Nobody has followed it for so long that nobody will: whoever comes back after all is told. */
+  /** Nobody has followed it for so long that nobody will: whoever comes back after all is told. No use of the session. */
   async giveUp(): Promise<void> {
-    await this.fail('Nobody waited for the answer any more: the call was given up.')
+    await this.fail('Nobody waited for the answer any more: the call was given up.', false)
     this.#stop.stop()
   }
 
   /** Answers what is still open with an error; its stream is the word to look for in the log. */
-  async fail(reason: string): Promise<void> {
+  async fail(reason: string, touch = true): Promise<void> {
     const { log } = this.#options
     const data = { requestId: this.streamId }
     const open = [...this.#open.values()]
     this.#open.clear()
     for (const request of open.slice(0, -1)) {
-      await log.append(this.streamId, 'message', errorResponse(request.id, -32603, reason, data))
+      await log.append(this.streamId, 'message', errorResponse(request.id, -32603, reason, data), touch)
     }
     const last = open.at(-1)
-    if (last) await this.#end('final', errorResponse(last.id, -32603, reason, data))
+    if (last) await this.#end('final', errorResponse(last.id, -32603, reason, data), touch)
   }
 
   /** Stops reading; the log keeps the stream open, for whoever owns the session next. */
@@ -185,14 +212,15 @@ export class Call {
     }
     if (answers > 0 && this.#open.size === 0) return void this.#end('final', data)
     if (answers === 0 && messages.length > 0 && messages.every(isResponse)) return
+    this.#said = true
     void log.append(this.streamId, 'message', ids.mark(data, messages))
   }
 
-  async #end(kind: 'final' | 'end', payload = ''): Promise<void> {
+  async #end(kind: 'final' | 'end', payload = '', touch = true): Promise<void> {
     if (this.#ended) return
     this.#ended = true
     const { log, onEnd } = this.#options
-    const stored = log.append(this.streamId, kind, payload)
+    const stored = log.append(this.streamId, kind, payload, touch)
     // The v1 SDK never ends the replay of a stream that has its answer, nor the stream of a cancelled request; and other
     // apps may leave any stream open.
     if (kind === 'end' || this.#resumed) this.#stop.stop()

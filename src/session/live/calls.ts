@@ -76,7 +76,7 @@ export class Calls {
     const { sessionId, local, log, primes, attach, onUse } = this.#options
     const { streamId, remote, principal } = how
     if (how.again && (this.has(streamId) || (await this.#isKnown(streamId))))
-      return this.#resume(request, how)
+      return this.#resume(request, requests, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
     if (this.#left) throw new SessionLeft(false)
@@ -274,18 +274,26 @@ export class Calls {
     return page.events.length > 0
   }
 
+  /** It ended without a word, in the app or by our giving it up: a stream with nothing in it would tell its client nothing. */
+  async #hasNoAnswer(streamId: string): Promise<boolean> {
+    const { store, sessionId } = this.#options
+    const { events } = await store.read({ sessionId, streamId, after: 0, limit: 2 })
+    return events[1]?.kind === 'end'
+  }
+
   /** The call was made at an owner that is gone, and has been dealt with: only its stream is left to be read. */
-  async #resume(request: AppRequest, how: Handling): Promise<OwnerAnswer> {
+  async #resume(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, primes, attach } = this.#options
     const allowed = await local.authorise(request, how.principal)
     if (allowed.status !== 200) return allowed
     const { streamId } = how
+    if (!this.has(streamId) && (await this.#hasNoAnswer(streamId))) return whole(requests.map(interrupted))
     const stream = { streamId, after: 0, finite: !this.has(streamId), priming: primes(request) }
     return attach(stream, streamHeaders(allowed.headers, sessionId), how)
   }
 
   #begin({ streamId, requests, request, runs, how }: Begun): Running {
-    const { local, settings, log, ids, pace, onAnswered, onEnd } = this.#options
+    const { local, settings, log, ids, pace, primes, onAnswered, onEnd } = this.#options
     const call: Call = new Call({
       streamId,
       requests,
@@ -296,6 +304,7 @@ export class Calls {
       ids,
       pace,
       onAnswered,
+      primed: primes(request),
       onCut: () => void log.cut(streamId, settings.retryInterval),
       onBroken: () => void this.#lost(running),
       onEnd: () => {

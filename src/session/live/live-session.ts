@@ -29,12 +29,15 @@ import { Calls } from './calls.ts'
 import type { Handling, OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import { RequestIds } from './request-ids.ts'
+import { SessionLeft } from './session-left.ts'
 import { changesState, isFull, stateAfter } from './session-state.ts'
 import { openTap } from './standalone-stream.ts'
 import { Subscribers } from './subscribers.ts'
 
 // Appends under way before the app is held back.
 const MAX_PENDING = 256
+// Milliseconds after which state that the store did not take is stored again.
+const SAVE_AGAIN = 250
 
 export interface LiveSessionOptions {
   readonly id: string
@@ -279,6 +282,7 @@ export class LiveSession {
     const sent = toMessages(request.parsed)
     // Not JSON-RPC: the app knows what to say to that.
     if (!sent) return relayWhole(await this.local.fetch(request, how), this.id)
+    if (sent.some((message) => this.#ids.isForSuccessor(message))) await this.#confirmOwned()
     const messages = sent
       .map((message) => this.#ids.inbound(message))
       .filter((message) => message !== undefined)
@@ -296,6 +300,17 @@ export class LiveSession {
       await this.#notified(messages)
     }
     return relayWhole(response, this.id)
+  }
+
+  /**
+   * The client has heard of a later owner, and this node has not (it may not reach the store): what is said to that one
+   * must not be swallowed here. But a client may say anything: the store knows. Rejects with `SessionLeft`, or as the store.
+   */
+  async #confirmOwned(): Promise<void> {
+    const { saveState, onLost } = this.#options
+    if (await saveState(this.#state, this.local.binding.principal)) return
+    onLost()
+    throw new SessionLeft(false)
   }
 
   /** An answer to an instance that is gone: accepted like any other, and dropped. */
@@ -405,8 +420,11 @@ export class LiveSession {
       this.#unsaved = false
       if (!(await saveState(this.#state, local.binding.principal))) onLost()
     } catch (error) {
-      // The session goes on with it; it is stored at the next use.
+      // The session goes on with it; it is stored soon, or at the next use: its next owner must not miss it.
       this.#unsaved = true
+      void delay(SAVE_AGAIN).then(() => {
+        if (this.#unsaved && !this.closed) void this.#save(this.#state)
+      })
       settings.logger.error(
         { operation: 'update', sessionId: this.id, error: errorText(error) },
         'state is not stored',

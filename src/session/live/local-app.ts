@@ -14,7 +14,7 @@ import type { StopSignal } from '../../stop.ts'
 import { type Answer, refuse, relayWhole } from '../protocol/answer.ts'
 import { isResponse, type Message, parseMessages } from '../protocol/json-rpc.ts'
 import { type Principals, viewOf } from '../protocol/principal.ts'
-import { askApp, stoppable } from './ask-app.ts'
+import { AppSilent, askApp, stoppable } from './ask-app.ts'
 import { type Binding, NotTheirs } from './binding.ts'
 
 /** Headers that speak of the client's connection or of our own streams, and mean nothing to the app. */
@@ -124,15 +124,22 @@ export class LocalApp {
     return relayWhole(response, this.publicId)
   }
 
-  /** A request of our own and its answer, in the name of the last accepted caller. Rejects with `AppSilent`. */
-  async ask(method: string, params?: object, signal?: StopSignal): Promise<Message | undefined> {
+  /**
+   * A request of our own and its answer, in the name of the last accepted caller. Rejects with `AppSilent`, also when the
+   * app refuses to answer: no answer is not an empty one.
+   */
+  async ask(method: string, params?: object, signal?: StopSignal): Promise<Message> {
     const response = await this.#post({ ...this.#request(method), ...(params && { params }) }, { signal })
-    return (await readMessages(response, this.patience, signal)).find(isResponse)
+    const answer = (await readMessages(response, this.patience, signal)).find(isResponse)
+    if (!answer) throw new AppSilent()
+    return answer
   }
 
+  /** Rejects with `AppSilent`, also when the app does not accept it. */
   async notify(method: string, signal?: StopSignal): Promise<void> {
     const response = await this.#post({ jsonrpc: '2.0', method }, { signal })
     response.cancel()
+    if (response.status >= 300) throw new AppSilent()
   }
 
   /** After a connection to the app broke: is it there, and does it still know its session? Never rejects. */

@@ -6,9 +6,11 @@ import { idKey, isNotification, isRequest, isResponse, type Message } from '../p
  * carry the session's generation: `g3.n0` is request 0 of the instance of generation 3.
  */
 export class RequestIds {
+  readonly #generation: number
   readonly #prefix: string
 
   constructor(generation: number) {
+    this.#generation = generation
     this.#prefix = `g${generation}.`
   }
 
@@ -46,6 +48,12 @@ export class RequestIds {
         : { ...message, params: { ...message.params, progressToken } }
     }
     return message
+  }
+
+  /** Is it an answer to an instance that has come after this one? Generations grow: then the session has another owner. */
+  isForSuccessor(message: Message): boolean {
+    const generation = isResponse(message) && /^g(\d+)\.[ns]/.exec(String(message.id))?.[1]
+    return Number(generation) > this.#generation
   }
 
   #mark(id: string | number): string {

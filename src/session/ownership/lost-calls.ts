@@ -76,14 +76,14 @@ export async function repeatableTools(local: LocalApp, signal?: StopSignal): Pro
   let cursor: unknown
   for (let page = 0; page < 100; page += 1) {
     const answer = await local.ask('tools/list', cursor === undefined ? {} : { cursor }, signal)
-    const tools = (answer?.result?.['tools'] ?? []) as {
+    const tools = (answer.result?.['tools'] ?? []) as {
       name: string
       annotations?: Record<string, unknown>
     }[]
     for (const { name, annotations } of tools) {
       if (annotations?.['readOnlyHint'] === true || annotations?.['idempotentHint'] === true) names.add(name)
     }
-    cursor = answer?.result?.['nextCursor']
+    cursor = answer.result?.['nextCursor']
     if (cursor === undefined) break
   }
   return names

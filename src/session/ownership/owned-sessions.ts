@@ -245,7 +245,11 @@ export class OwnedSessions {
   async left(live: LiveSession, most: number): Promise<void> {
     const until = monotonicNow() + most
     while (this.#holds(live) && monotonicNow() < until) await delay(10)
-    await Promise.race([this.#lifecycle.settled(live.id), delay(Math.max(0, until - monotonicNow()))])
+    let settled = false
+    void this.#lifecycle.settled(live.id).then(() => {
+      settled = true
+    })
+    while (!settled && monotonicNow() < until) await delay(10)
   }
 
   #holds(live: LiveSession): boolean {

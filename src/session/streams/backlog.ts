@@ -1,5 +1,5 @@
 import { delay } from '../../clock.ts'
-import type { EventLog, NewEvent } from '../../store/port.ts'
+import type { EventLog, NewEvent, StoredEvent } from '../../store/port.ts'
 
 export interface BacklogOptions {
   readonly sessionId: string
@@ -8,6 +8,8 @@ export interface BacklogOptions {
   readonly lastOf: (streamId: string) => number
   /** Stores and shows them; rejects when the store does. */
   readonly store: (events: readonly NewEvent[]) => Promise<void>
+  /** Shows what turns out to be stored already. */
+  readonly show: (events: readonly StoredEvent[], epoch: string) => void
   /** Is it worth trying again after this error? */
   readonly isPassing: (error: unknown) => boolean
   readonly onGivenUp: (streamId: string, events: number, error: unknown) => void
@@ -75,11 +77,14 @@ export class Backlog {
 
   /** A store that did not answer in time may have stored them all the same. This owner is the stream's only writer. */
   async #skipStored(streamId: string, waiting: NewEvent[]): Promise<void> {
-    const { log, sessionId, lastOf } = this.#options
+    const { log, sessionId, lastOf, show } = this.#options
     const page = await log.read({ sessionId, streamId, after: lastOf(streamId), limit: waiting.length })
     let stored = 0
     while (stored < page.events.length && same(page.events[stored]!, waiting[stored]!)) stored += 1
+    if (stored === 0) return
     waiting.splice(0, stored)
+    // Nobody has heard of them, and nothing may come after them that would tell.
+    show(page.events.slice(0, stored), page.epoch!)
   }
 }
 

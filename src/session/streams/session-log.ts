@@ -1,6 +1,6 @@
 import { errorText, isPersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
-import type { EventKind, EventLog, NewEvent } from '../../store/port.ts'
+import type { EventKind, EventLog, NewEvent, StoredEvent } from '../../store/port.ts'
 import { errorResponse, isResponse, parseMessages } from '../protocol/json-rpc.ts'
 import { Backlog } from './backlog.ts'
 import { isLast, type Update } from './stream.ts'
@@ -36,6 +36,8 @@ export class SessionLog {
   readonly #held = new Map<string, { readonly event: NewEvent; readonly timer: NodeJS.Timeout }>()
   readonly #backlog: Backlog
   #epoch: string | undefined
+  /** The last position that the store told, of any stream: it may come back without its last moments. */
+  #highest = 0
   /** The append that was made last. */
   #latest: Promise<unknown> = Promise.resolve()
   #pending = 0
@@ -48,6 +50,7 @@ export class SessionLog {
       log,
       lastOf: (streamId) => this.#last.get(streamId) ?? 0,
       store: (events) => this.#store(events, true),
+      show: (events, epoch) => this.#show(events, epoch),
       isPassing: (error) => !isLost(error),
       onGivenUp: (streamId, events, error) =>
         logger.error(
@@ -175,17 +178,24 @@ export class SessionLog {
 
   async #store(events: readonly NewEvent[], touch: boolean): Promise<void> {
     const { log, sessionId, generation, ttl, limit } = this.#options
-    const { streamId } = events[0]!
     const fence = generation === undefined ? {} : { generation }
-    const appending = log.append({ sessionId, events, ttl, limit, touch, ...fence })
+    const appending = log.append({ sessionId, events, ttl, limit, touch, beyond: this.#highest, ...fence })
     this.#latest = appending
     const { positions, epoch } = await appending
+    this.#show(
+      events.map((event, i) => ({ ...event, position: positions[i]! })),
+      epoch,
+    )
+  }
+
+  /** `events` are of one stream, and the next that are stored in it. */
+  #show(events: readonly StoredEvent[], epoch: string): void {
+    const { streamId, position } = events.at(-1)!
+    this.#highest = Math.max(epoch === this.#epoch ? this.#highest : 0, position)
     this.#epoch = epoch
-    const before = this.#last.get(streamId)
-    const stored = events.map((event, i) => ({ ...event, position: positions[i]! }))
-    const update: Update = { streamId, before, events: stored, epoch }
+    const update: Update = { streamId, before: this.#last.get(streamId), events, epoch }
     if (isLast(update)) this.#last.delete(streamId)
-    else this.#last.set(streamId, positions.at(-1)!)
+    else this.#last.set(streamId, position)
     for (const listener of this.listeners(streamId)) listener.push(update)
   }
 

@@ -1,0 +1,56 @@
+import type { Message } from '../../../src/session/protocol/json-rpc.ts'
+import type { Violations } from '../invariants/violations.ts'
+import type { Ledger } from '../ledger.ts'
+import type { Random } from '../random.ts'
+import type { SimulatedClient } from './client.ts'
+import { Heard } from './heard.ts'
+
+export interface BatchOptions {
+  readonly client: SimulatedClient
+  readonly ledger: Ledger
+  readonly violations: Violations
+  readonly random: Random
+  readonly isUnstored: () => boolean
+}
+
+/** Several calls in one request (2025-03-26): all are answered on its stream, each once. */
+export async function batch(options: BatchOptions): Promise<void> {
+  const { client, ledger, violations, random, isUnstored } = options
+  let name = `${client.process.name}/batch`
+  let names = new Map<number, string>()
+  let answers = new Map<number, Message>()
+  let heard = new Heard(name, violations)
+  let body: object[] | undefined
+  await client.insist(`batch ${name}`, async () => {
+    if (client.gone) return true
+    if (heard.last === undefined) {
+      if (body) name += '+'
+      const count = random.between(2, 3)
+      names = new Map(Array.from({ length: count }, (_, i) => [client.nextId(), `${name}/${i}`]))
+      answers = new Map()
+      heard = new Heard(name, violations)
+      body = [...names].map(([id, each]) => {
+        ledger.call(each, [{ wait: random.between(1, 50) }, { notify: 1 }], false)
+        const params = { name: 'unsafe', arguments: { name: each } }
+        return { jsonrpc: '2.0', id, method: 'tools/call', params }
+      })
+    }
+    const outcome = await client.listen(heard, heard.last === undefined ? body : undefined, (message) => {
+      if (message.method !== undefined) return
+      const id = message.id as number
+      if (answers.has(id) && !heard.unstored) violations.add('once', `${names.get(id)} was answered twice`)
+      answers.set(id, message)
+    })
+    if (answers.size === names.size) return true
+    return outcome.how === 'ended' && outcome.streamed && isUnstored() && heard.last !== undefined
+  })
+  for (const [id, each] of names) {
+    const { runs } = ledger.calls.get(each)!
+    if (runs.length > 1) violations.add('runs', `${each} must not be repeated, and ran ${runs.length} times`)
+    const answer = answers.get(id)
+    const [{ text }] = (answer?.result?.['content'] ?? [{ text: undefined }]) as [{ text?: string }]
+    if (text !== undefined && (JSON.parse(text) as { name: string }).name !== each) {
+      violations.add('truth', `${each} got the answer of ${text}`)
+    }
+  }
+}

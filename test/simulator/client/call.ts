@@ -1,0 +1,227 @@
+import type { Message } from '../../../src/session/protocol/json-rpc.ts'
+import type { Ingredient } from '../ingredients.ts'
+import type { Violations } from '../invariants/violations.ts'
+import type { Called, Ledger, Step } from '../ledger.ts'
+import type { Random } from '../random.ts'
+import { reply, type SimulatedClient } from './client.ts'
+import { Heard } from './heard.ts'
+
+/** What a call's tool does, from what the world may be made of. */
+export function script(name: string, random: Random, has: ReadonlySet<Ingredient>): Step[] {
+  const steps: Step[] = []
+  const some = (ingredient: Ingredient, share: number) => has.has(ingredient) && random.chance(share)
+  if (some('tool-cuts-at-once', 0.5)) steps.push({ cut: true })
+  for (let i = random.between(0, 4); i > 0; i -= 1) {
+    if (random.chance(0.7))
+      steps.push({ wait: random.chance(0.2) ? random.between(100, 1000) : random.between(1, 60) })
+    if (random.chance(0.5)) steps.push({ notify: random.between(1, 3) })
+    if (some('tool-cuts', 0.4)) steps.push({ cut: true })
+    if (!(has.has('app-has-no-get') && has.has('app-answers-json')) && some('tool-asks', 0.4))
+      steps.push({ ask: 'here', question: `${name}/${i}` })
+    if (!has.has('app-has-no-get') && some('tool-asks-aside', 0.4))
+      steps.push({ ask: 'aside', question: `${name}/${i}` })
+    if (some('tool-announces', 0.5)) steps.push({ announce: true })
+    if (some('tool-cuts-standalone', 0.3)) steps.push({ cutStandalone: true })
+    if (some('tool-chatters', 0.2)) steps.push({ notify: random.between(20, 120) })
+  }
+  if (some('tool-throws', 0.3)) steps.push({ end: 'throw' })
+  else if (some('tool-breaks-off', 0.3)) steps.push({ end: 'break' })
+  else if (some('tool-never-answers', 0.2)) steps.push({ end: 'never' })
+  else if (some('tool-kills', 0.2)) steps.push({ end: 'kill' })
+  return steps
+}
+
+export interface CallOptions {
+  readonly client: SimulatedClient
+  readonly ledger: Ledger
+  readonly violations: Violations
+  readonly name: string
+  readonly tool: 'safe' | 'unsafe'
+  readonly steps: readonly Step[]
+  /** Cancels after so many milliseconds. */
+  readonly cancelAfter: number | undefined
+  readonly sleep: (ms: number) => Promise<void>
+  readonly now: () => number
+  /** The store may have lost what the client said of itself. */
+  readonly mayForget: boolean
+  /** Was any process or its way to the store harmed since then? */
+  readonly harmedSince: (moment: number) => boolean
+  /** How often that has happened. */
+  readonly harms: () => number
+  /** Has the store refused events of that session? What it refused is lost to whoever was not there. */
+  readonly isUnstored: (session: string) => boolean
+}
+
+/** One call of a careful client: made at some node, resumed at others until it has its answer; then everything is checked. */
+export class ClientCall {
+  readonly #options: CallOptions
+  #began = 0
+
+  constructor(options: CallOptions) {
+    this.#options = options
+  }
+
+  async run(): Promise<void> {
+    const { client, ledger, tool, steps, now } = this.#options
+    const kills = steps.some((step) => 'end' in step && step.end === 'kill')
+    const hangs = steps.some((step) => 'end' in step && step.end === 'never')
+    let { name } = this.#options
+    let called: Called | undefined
+    let id = 0
+    let heard = new Heard(name, this.#options.violations)
+    let answer: Message | undefined
+    await client.insist(`call ${name}`, async () => {
+      if (client.gone || (client.left && hangs)) return true
+      if (heard.last === undefined) {
+        // Whoever has seen the server die of a call makes it no third time.
+        if (name.endsWith('++') && kills) return true
+        // Without an id nothing is known of the call: it was lost with its connection, and the user makes another.
+        if (called) name += '+'
+        called = ledger.call(name, steps, tool === 'safe')
+        id = client.nextId()
+        heard = new Heard(name, this.#options.violations)
+        this.#began = now()
+      }
+      const body =
+        heard.last === undefined
+          ? { jsonrpc: '2.0', id, method: 'tools/call', params: { name: tool, arguments: { name } } }
+          : undefined
+      if (body) this.#cancelLater(called!, id, hangs)
+      const onMessage = (message: Message) => {
+        if (message.method === undefined && message.id === id) {
+          if (answer) this.#violation('once', `${name} was answered twice`)
+          answer = message
+        } else if (message.method === undefined)
+          this.#violation('truth', `${name}: an answer to ${message.id}`)
+      }
+      const outcome = await client.listen(heard, body, onMessage, (hangUp) => {
+        this.#hangUp = hangUp
+      })
+      const whole = !outcome.streamed && outcome.status === 200 && outcome.how === 'ended' && body
+      if (whole) answer = outcome.text === '' ? undefined : (JSON.parse(outcome.text) as Message)
+      if (outcome.status === 500) this.#judge500(called!, outcome.text)
+      if (outcome.status === 204 && !answer) this.#violation('truth', `${name}: 204, and no answer`)
+      if (outcome.status === 503 && body && called!.runs.length > 0) {
+        this.#violation('retry', `${name}: 503, and it was run`)
+      }
+      // The answer may have been cut off behind its last byte.
+      if (answer) return true
+      if (called!.cancelled && (outcome.how === 'ended' || hangs)) return true
+      if (whole) return called!.cancelled
+      // What could not be stored (or was stored and forgotten) and was not heard is lost; its client hears that there is nothing more.
+      const mayBeLost = this.#isUnstored() || this.#options.mayForget
+      return outcome.how === 'ended' && outcome.streamed && mayBeLost && heard.last !== undefined
+    })
+    await this.#cancelled
+    if (answer && called) this.#check(called, heard, answer)
+  }
+
+  #cancelled: Promise<void> | undefined
+  #hangUp: (() => void) | undefined
+
+  /** A call that is never answered is cancelled in the end, or its client goes away. */
+  #cancelLater(called: Called, id: number, hangs: boolean): void {
+    const { cancelAfter, client, sleep } = this.#options
+    if (cancelAfter === undefined && !hangs) return
+    this.#cancelled = (async () => {
+      await sleep(cancelAfter ?? 500)
+      if (client.gone || client.left) return
+      called.cancelled = true
+      await client.notify('notifications/cancelled', { requestId: id })
+      if (!hangs) return
+      // It may have overtaken the call; then there is nothing to wait for.
+      await sleep(1000)
+      this.#hangUp?.()
+    })()
+  }
+
+  #check(called: Called, heard: Heard, answer: Message): void {
+    const { name, runs, repeatable, steps } = called
+    if (!repeatable && runs.length > 1)
+      this.#violation('runs', `${name} must not be repeated, and ran ${runs.length} times`)
+    if (answer.error) {
+      this.#checkError(called, answer.error)
+      return
+    }
+    const [{ text }] = answer.result!['content'] as [{ text: string }]
+    const told = JSON.parse(text) as {
+      name: string
+      run: number
+      told: number
+      heard: { content: { text: string } }[]
+    }
+    if (told.name !== name) this.#violation('truth', `${name} got the answer of ${told.name}`)
+    const run = runs.find(({ number }) => number === told.run)
+    if (!run?.answered)
+      this.#violation('truth', `${name} was answered by run ${told.run}, which is not known`)
+    const asked = steps
+      .filter((step) => 'ask' in step)
+      .map(({ question }) => reply(`${question}#${told.run}`))
+    const answers = told.heard.map((each) => each.content.text)
+    if (JSON.stringify(asked) !== JSON.stringify(answers)) {
+      this.#violation('truth', `${name} asked ${asked.length} questions and got ${JSON.stringify(answers)}`)
+    }
+    this.#checkNotifications(name, heard, told)
+  }
+
+  /** What the run that answered has told came in its order and is all there; of others a beginning may be. */
+  #checkNotifications(name: string, heard: Heard, told: { run: number; told: number }): void {
+    if (heard.unstored) return
+    const lossy = this.#isUnstored()
+    const numbers = new Map<number, number>()
+    for (const { method, params } of heard.messages) {
+      if (method !== 'notifications/message') continue
+      const data = params!['data'] as { call: string; run: number; number: number }
+      if (data.call !== name) this.#violation('truth', `${name} heard of ${JSON.stringify(data)}`)
+      const before = numbers.get(data.run) ?? 0
+      if (lossy ? data.number <= before : data.number !== before + 1) {
+        this.#violation(
+          'complete',
+          `${name}: notification ${data.number} of run ${data.run} came after ${before}`,
+        )
+        return
+      }
+      numbers.set(data.run, data.number)
+    }
+    const last = numbers.get(told.run) ?? 0
+    if (!lossy && heard.last !== undefined && last !== told.told) {
+      this.#violation('complete', `${name}: run ${told.run} told ${told.told} things, and ${last} were heard`)
+    }
+  }
+
+  #checkError(called: Called, error: NonNullable<Message['error']>): void {
+    const { name, repeatable, steps, runs } = called
+    const { harmedSince, harms } = this.#options
+    const ends = (end: string) => steps.some((step) => 'end' in step && step.end === end)
+    const message = `${name}: ${error.message}`
+    if (/^the tool failed in run/.test(error.message)) {
+      if (!ends('throw')) this.#violation('truth', `${message}, and it did not`)
+    } else if ((error.data as { reason?: string } | undefined)?.reason === 'interrupted') {
+      if (!harmedSince(this.#began)) this.#violation('truth', `${message}, and every process went on`)
+      // Which of the calls has taken its process with it, nobody knows: what has run in two that died is not run again.
+      if (repeatable && !(runs.length > 1 && harms() > 1))
+        this.#violation('truth', `${message}, and it could be repeated`)
+    } else if (/^The server (ended the stream|broke off|could not run|answered)/.test(error.message)) {
+      if (!ends('break') && !harmedSince(this.#began)) this.#violation('truth', `${message}, and it did not`)
+    } else if (/not initialized/.test(error.message)) {
+      // Unless the store has lost that it was.
+      if (!this.#options.mayForget) this.#violation('state', message)
+    } else if (!/could not be stored/.test(error.message)) this.#violation('truth', message)
+  }
+
+  #judge500(called: Called, text: string): void {
+    const breaks = called.steps.some((step) => 'end' in step && step.end === 'break')
+    if (!breaks && !called.cancelled) this.#violation('throws', `${called.name}: 500 ${text}`)
+  }
+
+  #isUnstored(): boolean {
+    return this.#options.isUnstored(this.#options.client.session!)
+  }
+
+  #violation(
+    invariant: 'once' | 'truth' | 'retry' | 'state' | 'complete' | 'runs' | 'throws',
+    message: string,
+  ): void {
+    this.#options.violations.add(invariant, message)
+  }
+}

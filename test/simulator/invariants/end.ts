@@ -1,0 +1,45 @@
+import { GONE_AFTER, type World } from '../world.ts'
+
+/** A session that nobody uses is gone from store and memory a ttl later (and the tenth of it that a touch may be old). */
+export async function checkExpired(world: World): Promise<void> {
+  const { time, server, violations } = world
+  // A call that nobody follows is given up a ttl later, and what it said until then was use of the session.
+  if (world.ledger.running.size > 0) await time.sleep(GONE_AFTER)
+  await time.sleep(GONE_AFTER)
+  const { sessions, events } = await server.memory.stats()
+  if (sessions > 0) {
+    const left = await server.memory.sessions.list()
+    violations.add('expires', `in the store: ${left.sessions.map(({ id }) => id).join(' ')}`)
+  } else if (events > 0) violations.add('expires', `${events} events in the store`)
+  for (const { name, app } of world.alive) {
+    if (app.sessions.size > 0)
+      violations.add('expires', `in the memory of ${name}: ${[...app.sessions.keys()].join(' ')}`)
+    if (app.openStreams > 0)
+      violations.add('expires', `${app.openStreams} streams of the app of ${name} are open`)
+  }
+}
+
+/** All nodes close, and nothing is left. */
+export async function checkLeftovers(world: World): Promise<void> {
+  const { violations, server } = world
+  await Promise.all(world.alive.map((node) => world.close(node)))
+  await Promise.all(world.closing)
+  const { nodes } = await server.memory.stats()
+  await world.time.sleep(3000)
+  for (const node of world.nodes) {
+    const { name, process, store, app } = node
+    if (!process.alive) continue
+    const left = [
+      [process.timers.size, 'timers'],
+      [store.pending, 'operations of the store'],
+      [store.hearing, 'subscriptions'],
+      [node.streams.size, 'streams of clients'],
+      [node.pending, 'requests'],
+      [app.pending, 'requests to the app'],
+      [app.openStreams, 'streams of the app'],
+    ] as const
+    for (const [count, what] of left) if (count > 0) violations.add('leftovers', `${name}: ${count} ${what}`)
+  }
+  // Of a node that was killed the lease runs out.
+  if (nodes > 0 && world.ledger.harms.length === 0) violations.add('leftovers', `${nodes} nodes in the store`)
+}

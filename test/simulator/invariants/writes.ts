@@ -1,0 +1,89 @@
+import type { Append, Appended } from '../../../src/store/port.ts'
+import type { Violations } from './violations.ts'
+
+interface Written {
+  generation: number
+  last: number
+  /** When anything of it reached the store last. */
+  used: number
+  epoch: string
+  /** Which process wrote in which generation. */
+  readonly writers: Map<number, string>
+}
+
+/** At most one owner's writes are accepted; positions grow and are never given out twice. Looked at in the store itself. */
+export class Writes {
+  readonly #violations: Violations
+  readonly #now: () => number
+  readonly #sessions = new Map<string, Written>()
+  /** Writes that the store lost in a restart, by the moments between which they were made. */
+  readonly forgotten: { readonly from: number; readonly to: number }[] = []
+
+  constructor(violations: Violations, now: () => number) {
+    this.#violations = violations
+    this.#now = now
+  }
+
+  claimed(id: string, generation: number): void {
+    const written = this.#of(id)
+    if (generation < written.generation) {
+      this.#violations.add(
+        'writes',
+        `session ${id} went back from generation ${written.generation} to ${generation}`,
+      )
+    }
+    written.generation = generation
+  }
+
+  appended({ sessionId, generation }: Append, { positions, epoch }: Appended, by: string): void {
+    const written = this.#of(sessionId)
+    if (generation !== undefined) {
+      if (generation < written.generation) {
+        this.#violations.add('writes', `${by} wrote to ${sessionId} in a generation that is over`)
+      }
+      const writer = written.writers.get(generation)
+      if (writer !== undefined && writer !== by) {
+        this.#violations.add('writes', `${writer} and ${by} wrote to ${sessionId} in one generation`)
+      }
+      written.writers.set(generation, by)
+    }
+    if (written.epoch !== epoch) {
+      written.epoch = epoch
+      written.last = 0
+    }
+    written.used = this.#now()
+    for (const position of positions) {
+      if (position <= written.last) {
+        this.#violations.add(
+          'writes',
+          `position ${position} of ${sessionId} was given out after ${written.last}`,
+        )
+      }
+      written.last = position
+    }
+  }
+
+  touched(id: string): void {
+    this.#of(id).used = this.#now()
+  }
+
+  /** When a use of the session reached the store last. */
+  usedAt(id: string): number {
+    return this.#of(id).used
+  }
+
+  /** The store has lost what was written between two moments: the generations of that time are gone. */
+  lost(now: number, from: number): void {
+    this.forgotten.push({ from, to: now })
+    for (const written of this.#sessions.values()) written.generation = 0
+  }
+
+  #of(id: string): Written {
+    let written = this.#sessions.get(id)
+    if (!written) {
+      written = { generation: 0, last: 0, used: this.#now(), epoch: '', writers: new Map() }
+      this.#sessions.set(id, written)
+    }
+    return written
+  }
+}

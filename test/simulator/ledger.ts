@@ -1,0 +1,88 @@
+/** What a tool does, one step after the other; its client writes it down in the call's arguments. */
+export type Step =
+  | { readonly wait: number }
+  /** Tells the client so many things on the stream of the call. */
+  | { readonly notify: number }
+  /** Says something on the standalone stream. */
+  | { readonly announce: true }
+  | { readonly ask: 'here' | 'aside'; readonly question: string }
+  | { readonly cut: true }
+  | { readonly cutStandalone: true }
+  | { readonly end: 'throw' | 'break' | 'never' | 'kill' }
+
+export interface Script {
+  readonly name: string
+  readonly steps: readonly Step[]
+}
+
+/** One run of a call's tool, as the app knows it. */
+export interface Run {
+  readonly number: number
+  readonly process: string
+  /** What it has told on the stream of its call. */
+  told: number
+  answered: boolean
+  readonly began: number
+  over: number | undefined
+}
+
+/** The truth about one call: what its client asked, and what any app did. It outlives processes, as a database would. */
+export interface Called {
+  readonly name: string
+  readonly repeatable: boolean
+  readonly steps: readonly Step[]
+  readonly runs: Run[]
+  cancelled: boolean
+}
+
+export class Ledger {
+  readonly calls = new Map<string, Called>()
+  /** Runs that go on at the moment, by process. */
+  readonly running = new Map<Run, { readonly process: string; readonly call: Called }>()
+  /** When a node was killed, lost its lease or its way to the store. */
+  readonly harms: number[] = []
+  #runs = 0
+  readonly #now: () => number
+
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  call(name: string, steps: readonly Step[], repeatable: boolean): Called {
+    const called: Called = { name, repeatable, steps, runs: [], cancelled: false }
+    this.calls.set(name, called)
+    return called
+  }
+
+  begin(name: string, process: string): Run {
+    this.#runs += 1
+    const run: Run = {
+      number: this.#runs,
+      process,
+      told: 0,
+      answered: false,
+      began: this.#now(),
+      over: undefined,
+    }
+    const call = this.calls.get(name)!
+    call.runs.push(run)
+    this.running.set(run, { process, call })
+    return run
+  }
+
+  over(run: Run): void {
+    run.over = this.#now()
+    this.running.delete(run)
+  }
+
+  /** When the last of the calls that ran at that moment was over: a node waits for those of its own clients too. */
+  ended(moment: number): number {
+    let last = moment
+    for (const { runs } of this.calls.values()) {
+      for (const run of runs) {
+        if (run.began <= moment) last = Math.max(last, run.over ?? this.#now())
+      }
+    }
+    return last
+  }
+}

@@ -1,0 +1,100 @@
+import type { Mutant } from './mutant.ts'
+
+const ENGINE = 'src/session/engine.ts'
+const PEERS = 'src/session/cluster/peers.ts'
+const FORWARDER = 'src/session/cluster/forwarder.ts'
+const FOLLOWERS = 'src/session/cluster/followers.ts'
+const EXCHANGE = 'src/session/cluster/exchange.ts'
+
+export const CLUSTER: readonly Mutant[] = [
+  {
+    name: 'whom the app would refuse hears 404 of an unknown session',
+    file: ENGINE,
+    replace: 'if (response?.status === 401 || response?.status === 403) return relay(response)',
+    by: '',
+    with: ['principal', 'strangers'],
+    seeds: 10,
+  },
+  {
+    name: 'a request that was lost with its owner is taken for new',
+    file: ENGINE,
+    replace: "if (answer === 'gone') again = true",
+    by: '',
+    with: ['kill', 'app-answers-json'],
+    seeds: 100,
+  },
+  {
+    name: 'a drain waits for nothing to run',
+    file: ENGINE,
+    replace: 'await this.#holder.handOverQuiet(retry)',
+    by: '',
+    with: ['drain'],
+    seeds: 20,
+  },
+  {
+    name: 'a node that closes still looks after the others',
+    file: PEERS,
+    replace: 'clearInterval(this.#timer)',
+    by: '',
+    with: [],
+    seeds: 5,
+  },
+  {
+    name: 'a question that is lost is not asked again',
+    file: EXCHANGE,
+    replace: 'asking.timer = timer(() => this.#say(nodeId, pair, asking), asking.wait)',
+    by: '',
+    with: ['messages-lost'],
+    seeds: 30,
+  },
+  {
+    name: 'a question that comes twice is worked at twice',
+    file: EXCHANGE,
+    replace:
+      'if (id < pair.floor || pair.settled.has(id)) return\n    if (pair.asked.has(id)) return void this.#onAfter(from, pair, id)',
+    by: '',
+    with: ['messages-doubled'],
+    seeds: 60,
+  },
+  {
+    name: 'the numbers of settled questions are forgotten',
+    file: EXCHANGE,
+    replace: 'if (id < pair.floor || pair.settled.has(id)) return',
+    by: '',
+    with: ['messages-doubled', 'messages-late'],
+    seeds: 100,
+  },
+  {
+    name: 'nobody says what it follows',
+    file: PEERS,
+    replace: '    this.forwarder.beat()\n',
+    by: '',
+    with: ['messages-lost'],
+    seeds: 60,
+  },
+  {
+    name: 'an owner does not ask what is followed',
+    file: FOLLOWERS,
+    replace: "if (digestOf(active) !== item.digest) this.#send(from, { type: 'which' })",
+    by: 'if (digestOf(active) !== item.digest) return',
+    with: ['messages-lost', 'drain'],
+    seeds: 200,
+  },
+  {
+    name: 'an owner is silent about what it does not know',
+    file: FOLLOWERS,
+    replace: "if (unknown.length > 0) this.#send(from, { type: 'unknown', ids: unknown })",
+    by: '',
+    with: ['messages-lost', 'drain'],
+    seeds: 200,
+  },
+  {
+    name: 'a node goes without a word about what its clients heard',
+    file: FORWARDER,
+    replace:
+      "this.#options.send(place.nodeId, { type: 'left', id: place.id, delivered: tail?.delivered ?? 0 })",
+    by: '',
+    with: ['client-listens', 'client-opens-second-get', 'tool-announces'],
+    seeds: 200,
+  },
+]
