@@ -29,7 +29,7 @@ export const LIVE: readonly Mutant[] = [
     replace: "return void this.#end('final', data)",
     by: "return void log.append(this.streamId, 'message', data)",
     with: [],
-    seeds: 20,
+    seeds: 100,
   },
   {
     name: 'a call that is over stays',
