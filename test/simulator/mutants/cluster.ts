@@ -2,7 +2,6 @@ import type { Mutant } from './mutant.ts'
 
 const ENGINE = 'src/session/engine.ts'
 const PEERS = 'src/session/cluster/peers.ts'
-const FORWARDER = 'src/session/cluster/forwarder.ts'
 const FOLLOWERS = 'src/session/cluster/followers.ts'
 const EXCHANGE = 'src/session/cluster/exchange.ts'
 
