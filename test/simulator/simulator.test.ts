@@ -7,7 +7,7 @@ import { type Ran, run } from './run.ts'
  * of `invariants/violations.ts` hold. `npm run simulate -- --seed N --trace` tells who said what to whom.
  */
 const FIRST = Number(process.env.FIRST_SEED ?? 1)
-const SEEDS = Number(process.env.SEEDS ?? 600)
+const SEEDS = Number(process.env.SEEDS ?? 400)
 const AT_ONCE = 50
 
 let source: Source

@@ -2,7 +2,6 @@ import type { Mutant } from './mutant.ts'
 
 const ENGINE = 'src/session/engine.ts'
 const PEERS = 'src/session/cluster/peers.ts'
-const FORWARDER = 'src/session/cluster/forwarder.ts'
 const FOLLOWERS = 'src/session/cluster/followers.ts'
 const EXCHANGE = 'src/session/cluster/exchange.ts'
 
@@ -57,14 +56,6 @@ export const CLUSTER: readonly Mutant[] = [
     seeds: 60,
   },
   {
-    name: 'the numbers of settled questions are forgotten',
-    file: EXCHANGE,
-    replace: 'if (id < pair.floor || pair.settled.has(id)) return',
-    by: '',
-    with: ['messages-doubled', 'messages-late'],
-    seeds: 100,
-  },
-  {
     name: 'nobody says what it follows',
     file: PEERS,
     replace: '    this.forwarder.beat()\n',
@@ -86,15 +77,6 @@ export const CLUSTER: readonly Mutant[] = [
     replace: "if (unknown.length > 0) this.#send(from, { type: 'unknown', ids: unknown })",
     by: '',
     with: ['messages-lost', 'drain'],
-    seeds: 200,
-  },
-  {
-    name: 'a node goes without a word about what its clients heard',
-    file: FORWARDER,
-    replace:
-      "this.#options.send(place.nodeId, { type: 'left', id: place.id, delivered: tail?.delivered ?? 0 })",
-    by: '',
-    with: ['client-listens', 'client-opens-second-get', 'tool-announces'],
     seeds: 200,
   },
 ]

@@ -24,22 +24,6 @@ export const LIVE: readonly Mutant[] = [
     seeds: 100,
   },
   {
-    name: 'the last answer does not end its stream',
-    file: CALL,
-    replace: "return void this.#end('final', data)",
-    by: "return void log.append(this.streamId, 'message', data)",
-    with: [],
-    seeds: 20,
-  },
-  {
-    name: 'a call that is over stays',
-    file: CALLS,
-    replace: '        this.#running.delete(streamId)\n        onEnd()',
-    by: '        onEnd()',
-    with: [],
-    seeds: 30,
-  },
-  {
     name: 'a cancelled call is not ended',
     file: CALL,
     replace: "await this.#end('end')",
@@ -70,14 +54,6 @@ export const LIVE: readonly Mutant[] = [
     by: '',
     with: ['client-listens', 'client-opens-second-get', 'tool-announces'],
     seeds: 150,
-  },
-  {
-    name: 'a second GET does not wait until the first has said how far it got',
-    file: SUBSCRIBERS,
-    replace: 'if (left.length > 0) await Promise.race([Promise.all(left), delay(HAND_BACK)])',
-    by: '',
-    with: ['client-listens', 'client-opens-second-get', 'tool-announces'],
-    seeds: 200,
   },
   {
     name: 'a session that stops leaves the app stream open',
@@ -117,14 +93,6 @@ export const LIVE: readonly Mutant[] = [
     replace: "await log.append(streamId, 'open', openPayload(request), false)\n        //",
     by: "void log.append(streamId, 'open', openPayload(request), false)\n        //",
     with: ['pause-long'],
-    seeds: 300,
-  },
-  {
-    name: 'an answer to a later owner is swallowed',
-    file: LIVE_SESSION,
-    replace: 'if (sent.some((message) => this.#ids.isForSuccessor(message))) await this.#confirmOwned()',
-    by: '',
-    with: ['store-away-for-one', 'tool-asks'],
     seeds: 300,
   },
   {

@@ -111,14 +111,6 @@ export const OWNERSHIP: readonly Mutant[] = [
     seeds: 20,
   },
   {
-    name: 'an idle session stays',
-    file: HOUSEKEEPING,
-    replace: 'now - session.lastUsed >= settings.idle',
-    by: 'now - session.lastUsed >= settings.idle * 10',
-    with: [],
-    seeds: 30,
-  },
-  {
     name: 'a busy session is released',
     file: HOUSEKEEPING,
     replace: 'if (session.inUse) {',

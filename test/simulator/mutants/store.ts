@@ -22,7 +22,6 @@ export const STORE: readonly Mutant[] = [
   },
   {
     name: 'a claim looks at no generation',
-    dormant: true,
     file: SESSIONS,
     replace: 'if (!row || row.generation !== generation) return undefined\n    if (row.owner',
     by: 'if (!row) return undefined\n    if (row.owner',

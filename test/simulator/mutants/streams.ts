@@ -22,14 +22,6 @@ export const STREAMS: readonly Mutant[] = [
     seeds: 5,
   },
   {
-    name: 'what was written is written again',
-    file: TAIL,
-    replace: 'if (event.position <= this.#seen || this.closed) return',
-    by: 'if (this.closed) return',
-    with: ['client-cuts', 'messages-late'],
-    seeds: 200,
-  },
-  {
     name: 'a tail that is over tells nobody',
     file: TAIL,
     replace: "    this.#out = ''\n    this.onClose()",
@@ -39,7 +31,6 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'a read of the log that fails is not tried again',
-    dormant: true,
     file: TAIL,
     replace: 'if (isOurs()) this.#retryLater(error, isOurs)',
     by: '',
@@ -56,7 +47,6 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'what was stored already is stored again',
-    dormant: true,
     file: BACKLOG,
     replace: 'waiting.splice(0, stored)',
     by: '',
@@ -74,7 +64,6 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'what the store refused is not shown',
-    dormant: true,
     file: SESSION_LOG,
     replace: "if (kind === 'final' || kind === 'message') listener.pushUnstored(shown, kind === 'final')",
     by: "if (kind === 'none') listener.pushUnstored(shown, kind === 'final')",
@@ -95,14 +84,6 @@ export const STREAMS: readonly Mutant[] = [
     replace: 'show(page.events.slice(0, stored), page.epoch!)',
     by: '',
     with: ['store-fails-after'],
-    seeds: 200,
-  },
-  {
-    name: 'what comes while the log is read is passed over',
-    file: 'src/session/streams/tail-states.ts',
-    replace: "read: ['reading', 'read'],",
-    by: "read: ['live', 'rest'],",
-    with: ['client-cuts', 'tool-chatters', 'messages-lost'],
     seeds: 200,
   },
   {
