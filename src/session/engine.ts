@@ -324,6 +324,7 @@ export class Engine {
   /** `own`: take no session that the store does not say is ours. */
   async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | Elsewhere> {
     const { sessionId, principal, request } = asked
+    let how = asked
     for (let attempt = 1; ; attempt += 1) {
       const found = await this.#holder.find(sessionId, principal, request, { own })
       // Whoever has asked looks for a node whose app is there.
@@ -335,7 +336,7 @@ export class Engine {
         return 'moved'
       }
       try {
-        return await found.live.handle(request, asked)
+        return await found.live.handle(request, how)
       } catch (error) {
         if (error instanceof NotTheirs) return this.#notFound(request)
         if (error instanceof SessionLeft) return error.mayHaveRun ? 'left' : 'moved'
@@ -351,6 +352,8 @@ export class Engine {
         // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
         if (attempt > 1) return this.#notFound(request)
         await this.#holder.forget(found.live, false)
+        // The stream of the first try has ended, and whoever follows the next one must not find that end in the log.
+        how = { ...asked, streamId: newStreamId() }
       }
     }
   }

@@ -100,7 +100,8 @@ export class ClientCall {
       const whole = !outcome.streamed && outcome.status === 200 && outcome.how === 'ended' && body
       if (whole) answer = outcome.text === '' ? undefined : (JSON.parse(outcome.text) as Message)
       if (outcome.status === 500) this.#judge500(called!, outcome.text)
-      if (outcome.status === 204 && !answer) this.#violation('truth', `${name}: 204, and no answer`)
+      if (outcome.status === 204 && !answer && !called!.cancelled)
+        this.#violation('truth', `${name}: 204, and no answer`)
       if (outcome.status === 503 && body && called!.runs.length > 0) {
         this.#violation('retry', `${name}: 503, and it was run`)
       }
