@@ -1,7 +1,6 @@
 import type { AppRequest, AppResponse } from '../app/app.ts'
 import { parseJson } from '../json.ts'
-import type { Answer } from '../session/protocol/answer.ts'
-import type { Tail } from '../session/streams/tail.ts'
+import type { Answer, EventStream } from '../session/protocol/answer.ts'
 import type { Sink } from '../sse.ts'
 import { Stop } from '../stop.ts'
 import { BodyRefused, readWebBody } from './body.ts'
@@ -66,7 +65,7 @@ function toResponse(answer: Answer, method: string, gone: Stop): Response {
   return new Response(bodiless ? null : appBody(response), init)
 }
 
-function tailBody(tail: Tail): ReadableStream<Uint8Array> {
+function tailBody(tail: EventStream): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
   const sink: Sink & { onDrain: (() => void) | undefined } = {
     onDrain: undefined,

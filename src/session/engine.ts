@@ -24,7 +24,7 @@ import type { Elsewhere, OwnerAnswer, SessionRequest } from './live/handling.ts'
 import { LocalApp, LocalSessionLost, ownPost, patienceOf, readMessages } from './live/local-app.ts'
 import { SessionLeft } from './live/session-left.ts'
 import { Housekeeping } from './ownership/housekeeping.ts'
-import { Node } from './ownership/membership.ts'
+import { Membership } from './ownership/membership.ts'
 import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
 import {
   type Answer,
@@ -67,7 +67,7 @@ const MAX_SPELLINGS = 100
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
   readonly #options: EngineOptions
-  readonly #node: Node
+  readonly #node: Membership
   readonly #holder: OwnedSessions
   readonly #peers: Peers
   readonly #housekeeping: Housekeeping
@@ -83,7 +83,7 @@ export class Engine {
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
     this.#options = options
-    this.#node = new Node(directory.nodes, settings.lease, settings.logger, {
+    this.#node = new Membership(directory.nodes, settings.lease, settings.logger, {
       profile: JSON.stringify(PROFILE),
       onJoining: (identity) => this.#peers.open(identity),
       onLapsed: () => this.#lapsed(),

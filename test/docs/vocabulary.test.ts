@@ -22,3 +22,15 @@ test('the classes and the parts of the port that src/store is made of stand in d
   expect(names.length).toBeGreaterThan(15)
   expect(names.filter((name) => !vocabulary.includes(`\`${name}\``))).toEqual([])
 })
+
+test('so do the classes of src/session', () => {
+  const session = join(root, 'src/session')
+  const files = readdirSync(session, { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.ts'),
+  )
+  const names = files.flatMap((file) =>
+    [...readFileSync(join(session, file), 'utf8').matchAll(/^export class (\w+)/gm)].map(([, name]) => name!),
+  )
+  expect(names.length).toBeGreaterThan(20)
+  expect(names.filter((name) => !vocabulary.includes(`\`${name}\``))).toEqual([])
+})

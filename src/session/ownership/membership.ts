@@ -31,7 +31,7 @@ const RETRY = 250
  * else does. When the store says that it is over, the id is dead for good (its sessions may be somebody's by now) and
  * the node comes back under another.
  */
-export class Node {
+export class Membership {
   readonly #nodes: NodeTable
   readonly #lease: number
   readonly #logger: Logger

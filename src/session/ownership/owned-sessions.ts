@@ -14,7 +14,7 @@ import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
 import { HeldIds } from './held-ids.ts'
 import { Lifecycle } from './lifecycle.ts'
-import type { Node } from './membership.ts'
+import type { Membership } from './membership.ts'
 import { openLocal, Refused, type Rehydrating, restore, settleLostCalls } from './rehydrate.ts'
 
 /** Where sessions and nodes are kept, and what carries messages: the store, or in sticky mode this process. */
@@ -25,7 +25,7 @@ export interface OwnedSessionsOptions {
   readonly log: EventLog
   readonly directory: Directory
   readonly settings: Settings
-  readonly node: Node
+  readonly node: Membership
   readonly newTail: NewTail
   readonly onUse: (live: LiveSession) => void
 }

@@ -1,12 +1,20 @@
 import { type AppResponse, type HeaderPairs, readBody } from '../../app/app.ts'
-import type { Tail } from '../streams/tail.ts'
+import type { Sink } from '../../sse.ts'
 import { errorResponse } from './json-rpc.ts'
+
+/** An event stream for a client's response. */
+export interface EventStream {
+  /** The response is open: write to it from now on. */
+  start(sink: Sink): void
+  /** The client has gone. */
+  close(): void
+}
 
 /** What the engine answers to one HTTP request: a whole body, the app's own body as it comes, or an event stream. */
 export type Answer = { readonly status: number; readonly headers: HeaderPairs } & (
   | { readonly body: Uint8Array | string }
   | { readonly response: AppResponse }
-  | { readonly tail: Tail }
+  | { readonly tail: EventStream }
 )
 
 export type WholeAnswer = Answer & { readonly body: Uint8Array | string }
