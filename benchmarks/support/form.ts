@@ -69,16 +69,20 @@ const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-2
 export function port(store: Store, bytes: () => Promise<number>, { records }: { records: boolean }): Form {
   const page = (sessionId: string, after: number) =>
     store.log.read({ sessionId, streamId: 'stream', after, limit: PAGE })
+  const generations = new Map<string, number>()
   return {
     async open(sessions) {
       if (!records) return
-      const create = (id: string) =>
-        store.sessions.create({ id, principal: null, state, owner: 'bench', ttl: HOUR })
+      const create = async (id: string) => {
+        const session = { id, principal: null, state, owner: 'bench', ttl: HOUR }
+        generations.set(id, await store.sessions.create(session))
+      }
       await atOnce(64, sessions, create)
     },
     append: (sessionId, payload) => {
       const events = [{ streamId: 'stream', kind: 'message', payload }] as const
-      const fence = records ? { generation: 1 } : {}
+      const generation = generations.get(sessionId)
+      const fence = generation === undefined ? {} : { generation }
       return store.log.append({ sessionId, events, ttl: HOUR, limit: EVENT_LIMIT, ...fence })
     },
     async read(session, after) {

@@ -136,13 +136,13 @@ async function expire({ store }: Setting, events: number): Promise<number> {
   await atOnce(16, ids, async (id) => {
     const ttl = Math.max(1000, deadline - Date.now())
     latest = Math.max(latest, Date.now() + ttl)
-    await store.sessions.create({ id, principal: null, state, owner: 'bench', ttl })
+    const generation = await store.sessions.create({ id, principal: null, state, owner: 'bench', ttl })
     const batch = Array.from({ length: EVENTS_A_SESSION }, () => ({
       streamId: 'stream',
       kind: 'message' as const,
       payload: message(),
     }))
-    await store.log.append({ sessionId: id, generation: 1, ttl, events: batch })
+    await store.log.append({ sessionId: id, generation, ttl, events: batch })
   })
   // A store may let a session live for a tenth longer than it was asked to.
   const spared = (latest - Date.now()) * 1.2 + 10_000
