@@ -3,16 +3,18 @@ import type { Logger } from '../../logger.ts'
 import type { Bus, NodeTable, Subscription } from '../../store/port.ts'
 import type { Identity } from '../ownership/membership.ts'
 import {
-  type Addressed,
   commonVersion,
   decodeBundle,
+  type Encoded,
   encodeBundle,
+  encodeItem,
   header,
   type Item,
   isNotSpoken,
   MESSAGE_VERSION,
   notSpoken,
   openEnvelope,
+  sizeOf,
 } from './message.ts'
 import { PairKeys } from './sealing.ts'
 
@@ -32,8 +34,8 @@ export interface LinkOptions<I extends Item> {
   readonly onMissed: () => void
 }
 
-interface Outbox<I extends Item> {
-  readonly parts: Addressed<I>[]
+interface Outbox {
+  readonly parts: Encoded[]
   bytes: number
   sending: Promise<void> | undefined
 }
@@ -51,7 +53,7 @@ interface Peer {
  */
 export class Link<I extends Item> {
   readonly #options: LinkOptions<I>
-  readonly #outboxes = new Map<string, Outbox<I>>()
+  readonly #outboxes = new Map<string, Outbox>()
   /** A node's key never changes, and an id is never used again. */
   readonly #peers = new Map<string, Promise<Peer | undefined>>()
   #identity: Identity | undefined
@@ -76,8 +78,9 @@ export class Link<I extends Item> {
     const outbox = this.#outboxes.get(nodeId) ?? { parts: [], bytes: 0, sending: undefined }
     this.#outboxes.set(nodeId, outbox)
     if (outbox.bytes > MAX_WAITING) return
-    outbox.parts.push({ item, body })
-    outbox.bytes += body?.byteLength ?? 0
+    const part = encodeItem(item, body)
+    outbox.parts.push(part)
+    outbox.bytes += sizeOf(part)
     outbox.sending ??= this.#sendAll(nodeId, outbox)
   }
 
@@ -101,18 +104,18 @@ export class Link<I extends Item> {
     await subscription?.close()
   }
 
-  async #sendAll(nodeId: string, outbox: Outbox<I>): Promise<void> {
+  async #sendAll(nodeId: string, outbox: Outbox): Promise<void> {
     // The rest of what this turn has to say comes before setImmediate does.
     await new Promise((resolve) => setImmediate(resolve))
     while (outbox.parts.length > 0) {
       const parts = takeBundle(outbox.parts)
-      outbox.bytes -= parts.reduce((sum, { body }) => sum + (body?.byteLength ?? 0), 0)
+      outbox.bytes -= parts.reduce((sum, part) => sum + sizeOf(part), 0)
       await this.#sendBundle(nodeId, parts)
     }
     this.#outboxes.delete(nodeId)
   }
 
-  async #sendBundle(nodeId: string, parts: readonly Addressed<I>[]): Promise<void> {
+  async #sendBundle(nodeId: string, parts: readonly Encoded[]): Promise<void> {
     const { bus, logger, onGone } = this.#options
     const identity = this.#identity
     if (!identity) return
@@ -177,7 +180,7 @@ export class Link<I extends Item> {
 }
 
 /** What travels together: as much as stays small, or one large item by itself. */
-function takeBundle<I extends Item>(parts: Addressed<I>[]): Addressed<I>[] {
+function takeBundle(parts: Encoded[]): Encoded[] {
   let bytes = 0
   let count = 0
   for (const part of parts) {
@@ -186,8 +189,4 @@ function takeBundle<I extends Item>(parts: Addressed<I>[]): Addressed<I>[] {
     count += 1
   }
   return parts.splice(0, count)
-}
-
-function sizeOf({ item, body }: Addressed<Item>): number {
-  return JSON.stringify(item).length + (body?.byteLength ?? 0)
 }

@@ -56,9 +56,23 @@ export function openEnvelope(message: Uint8Array): Envelope {
   }
 }
 
-export function encodeBundle<I extends Item>(parts: readonly Addressed<I>[]): Buffer {
-  const items = parts.map(({ item, body }) => (body ? { ...item, size: body.byteLength } : item))
-  const json = Buffer.from(JSON.stringify(items))
+/** An item on its way: as text, made once, by which its size is known before it is bundled. */
+export interface Encoded {
+  readonly json: string
+  readonly body: Uint8Array | undefined
+}
+
+export function encodeItem(item: Item, body?: Uint8Array): Encoded {
+  return { json: JSON.stringify(body ? { ...item, size: body.byteLength } : item), body }
+}
+
+/** About how many bytes it takes. */
+export function sizeOf({ json, body }: Encoded): number {
+  return json.length + (body?.byteLength ?? 0)
+}
+
+export function encodeBundle(parts: readonly Encoded[]): Buffer {
+  const json = Buffer.from(`[${parts.map((part) => part.json).join(',')}]`)
   const length = Buffer.alloc(4)
   length.writeUInt32BE(json.byteLength)
   return Buffer.concat([length, json, ...parts.flatMap(({ body }) => (body ? [body] : []))])
