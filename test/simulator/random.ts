@@ -1,17 +1,12 @@
-/** Everything that is left to chance, from one seed: the same on every machine. Mulberry32. */
+import { generator } from '../support/random.ts'
+
+/** Everything that is left to chance, from one seed: the same on every machine. */
 export class Random {
-  #state: number
+  /** A number from 0 up to, and not including, 1. */
+  readonly next: () => number
 
   constructor(seed: number) {
-    this.#state = Math.imul(seed, 0x9e3779b1) ^ 0x5bf03635
-  }
-
-  /** A number from 0 up to, and not including, 1. */
-  next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) | 0
-    let t = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+    this.next = generator(Math.imul(seed, 0x9e3779b1) ^ 0x5bf03635)
   }
 
   chance(share: number): boolean {
