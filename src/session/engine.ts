@@ -406,7 +406,7 @@ export class Engine {
       if (binding.unseen) this.#warnOfUnseen()
       const protocolVersion = String(answer.result['protocolVersion'])
       const initialize = JSON.stringify(findInitialize(request.parsed))
-      const state = { initialize, initialized: false, protocolVersion, ...binding.state }
+      const state = { initialize, protocolVersion, ...binding.state }
       // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
       await this.#holder.create({ id, principal: binding.principal, state }, local)
       return { status: response.status, headers, body }

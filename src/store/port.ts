@@ -136,8 +136,6 @@ export interface EventLog {
 export interface SessionState {
   /** The JSON-RPC `initialize` request as the client sent it. */
   readonly initialize: string
-  /** Has the client said `notifications/initialized`? */
-  readonly initialized: boolean
   readonly protocolVersion: string
   readonly logLevel?: string
   readonly subscriptions?: readonly string[]

@@ -122,9 +122,9 @@ export function sessions({ test, all, pair }: Suite): void {
     assert.equal((await store.sessions.get('s'))?.principal, null)
     const bound = { ...state, principalSource: 'jwt' as const }
     assert.equal(await store.sessions.update('s', generation, bound, principal), true)
-    assert.equal(await store.sessions.update('s', generation, { ...bound, initialized: true }), true)
+    assert.equal(await store.sessions.update('s', generation, { ...bound, logLevel: 'debug' }), true)
     const record = await store.sessions.get('s')
-    assert.deepEqual([record?.principal, record?.state], [principal, { ...bound, initialized: true }])
+    assert.deepEqual([record?.principal, record?.state], [principal, { ...bound, logLevel: 'debug' }])
     assert.deepEqual((await store.sessions.list({ principal })).sessions, [record])
   })
 
@@ -292,8 +292,8 @@ export function sessions({ test, all, pair }: Suite): void {
     await startNode(one, 'node')
     const first = await one.sessions.create(session('s', 'node'))
     assert.equal((await two.sessions.get('s'))?.ownerAlive, true)
-    await two.sessions.update('s', first, { ...state, initialized: true })
-    assert.equal((await one.sessions.get('s'))?.state.initialized, true)
+    await two.sessions.update('s', first, { ...state, logLevel: 'debug' })
+    assert.equal((await one.sessions.get('s'))?.state.logLevel, 'debug')
     await one.nodes.unregister('node')
     const { generation } = await claimed(two, 's', 'next', first)
     await rejectsWith('FENCED', append(one, 's', 'a', message(1), { generation: first }))

@@ -83,7 +83,6 @@ export async function payloads(store: Store, sessionId: string, streamId?: strin
 
 export const state: SessionState = {
   initialize: '{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"note":"žluťoučký 🐎 \\"quoted\\""}}',
-  initialized: false,
   protocolVersion: '2025-11-25',
 }
 

@@ -3,7 +3,7 @@ import { until } from '../support/wait.ts'
 import { admin, newSchema, openStore } from './support.ts'
 
 const TTL = 60_000
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 
 // The claim has looked before the append was over: what it saw does not have the call, which nobody would ever answer.
 test('a call that was opened while its session was claimed is not overlooked', async () => {

@@ -174,7 +174,7 @@ test('a node whose connection was cut and came back is not robbed; one that is g
     await openStore({ url: service.url, schema }),
   ]
   const client = await admin(service.url)
-  const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+  const state = { initialize: '{}', protocolVersion: '2025-11-25' }
   for (const [store, id] of [
     [here, 'here'],
     [there, 'there'],
@@ -210,7 +210,7 @@ test('appends of four stores over the same sessions, in any order, never deadloc
   }
   const before = await deadlocks()
   const ids = Array.from({ length: 40 }, (_, i) => `s${i}`)
-  const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+  const state = { initialize: '{}', protocolVersion: '2025-11-25' }
   const generations = new Map<string, number>()
   for (const id of ids) {
     generations.set(

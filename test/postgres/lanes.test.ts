@@ -7,7 +7,7 @@ import { admin, newSchema, openStore, quiet } from './support.ts'
 
 const TTL = 60_000
 const event = { streamId: 'a', kind: 'message', payload: '{}' } as const
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 
 test('while reads have all the connections that they may, sessions are kept alive and events are stored', async () => {
   const url = inject('postgresUrl')

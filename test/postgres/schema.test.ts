@@ -14,7 +14,7 @@ beforeAll(async () => {
 const event = { streamId: 'a', kind: 'message', payload: '{}' } as const
 /** By name, in their order. */
 const MIGRATIONS = loadMigrations('postgres').map(({ name }) => name)
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 const open = (schema: string, more = {}) =>
   new PostgresEventStore({ url: withSchema(inject('postgresUrl'), schema), logger: quiet, ...more })
 

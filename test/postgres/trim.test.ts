@@ -3,7 +3,7 @@ import { admin, newSchema, openStore } from './support.ts'
 
 const events = (count: number) =>
   Array.from({ length: count }, () => ({ streamId: 'a', kind: 'message', payload: '{}' }) as const)
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 
 test('what has expired and was not trimmed is found at the next look, and so is what came after it', async () => {
   const url = inject('postgresUrl')

@@ -6,7 +6,7 @@ import { isPersistError } from '../../src/errors.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
 import { type RedisService, startRedis, startRedisCluster } from '../support/services/redis.ts'
 
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 const events = [
   { streamId: 'a', kind: 'open', payload: '{}' },
   { streamId: 'a', kind: 'message', payload: 'm' },

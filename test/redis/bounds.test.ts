@@ -56,7 +56,7 @@ test('connected to a server that does not answer: no more operations than maxWai
   await store.nodes.register({ id: 'node', publicKey: 'k', profile: '{}' }, 60_000)
   const generation = await store.sessions.create({
     ...{ id: 's', principal: null, owner: 'node', ttl: 60_000 },
-    state: { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' },
+    state: { initialize: '{}', protocolVersion: '2025-11-25' },
   })
   suspend()
   const operations = Array.from({ length: 1_000 }, (_, i) => {

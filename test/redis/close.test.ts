@@ -31,7 +31,7 @@ async function connections(): Promise<number> {
   return ((await admin.client('LIST')) as string).trim().split('\n').length
 }
 
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 const events = [{ streamId: 'a', kind: 'message', payload: 'm' }] as const
 
 /** The sockets of this process. What else may keep one alive, the last test would find. */

@@ -9,7 +9,7 @@ const url = inject('redisUrl')
 const client = new Redis(url)
 afterAll(() => client.disconnect())
 
-const state = { initialize: '{"first":true}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{"first":true}', protocolVersion: '2025-11-25' }
 const MINUTE = 60_000
 
 function open() {

@@ -51,7 +51,7 @@ test('a node that was killed is found dead at the first message, long before its
 
 test('its sessions can be claimed at once', async () => {
   const { child, store } = await start()
-  const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+  const state = { initialize: '{}', protocolVersion: '2025-11-25' }
   const session = { id: 's', principal: null, owner: 'there', state, ttl: 60_000 }
   const generation = await store.sessions.create(session)
   assert.equal(await store.sessions.claim('s', { owner: 'here', generation }), undefined, 'it lives')

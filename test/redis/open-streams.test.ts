@@ -5,7 +5,7 @@ import type { NewEvent } from '../../src/store/port.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
 import { driver } from '../support/redis-contract.ts'
 
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 const request = (streamId: string, payload = `{"id":"${streamId}"}`): NewEvent => ({
   streamId,
   kind: 'open',

@@ -8,7 +8,7 @@ const url = inject('redisUrl')
 const client = driver(url)
 afterAll(() => client.disconnect())
 
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 const session = (id: string, ttl: number) => ({ id, principal: null, owner: 'node', state, ttl })
 
 test('expired sessions: two stores sweep at once, in bounded steps, each entry is counted once', async () => {

@@ -153,7 +153,7 @@ describe('a record of a release that did not say where a principal came from', (
       clientInfo: { name: 'c', version: '1' },
     }
     const initialize = JSON.stringify({ jsonrpc: '2.0', id: 0, method: 'initialize', params })
-    const state = { initialize, initialized: true, protocolVersion: '2025-11-25' }
+    const state = { initialize, protocolVersion: '2025-11-25' }
     await store.sessions.create({ id: 'old', principal, state, owner: 'gone', ttl: 60_000 })
     const { handler } = await serveApp(app as never, store, options)
     const front = express()

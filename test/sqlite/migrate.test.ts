@@ -110,7 +110,7 @@ test('a log of the release before: what is open in it is open, and what has ende
   await store.close()
   const database = new Database(path)
   const later = Date.now() + 60_000
-  const state = JSON.stringify({ initialize: '{}', initialized: true, protocolVersion: '2025-11-25' })
+  const state = JSON.stringify({ initialize: '{}', protocolVersion: '2025-11-25' })
   database.exec(`INSERT INTO mcp_logs VALUES (1, 's', 'epoch123', 0, 7, ${later}, ${later});
     INSERT INTO mcp_sessions (id, state, owner, created_at, last_used_at, ttl, log_id, sweep_at)
       VALUES ('s', '${state}', NULL, 1, 1, 60000, 1, ${later})`)

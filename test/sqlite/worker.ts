@@ -121,7 +121,7 @@ const tasks: Record<string, () => Promise<void>> = {
     const store = new SqliteEventStore(path)
     await store.bus.subscribe(nodeChannel(name), () => {})
     await store.nodes.register({ id: name, publicKey: 'key', profile: '' }, 3_600_000)
-    const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+    const state = { initialize: '{}', protocolVersion: '2025-11-25' }
     await store.sessions.create({
       id: `session of ${name}`,
       owner: name,

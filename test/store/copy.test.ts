@@ -5,7 +5,7 @@ import type { LogPage, Tombstone, Transfer } from '../../src/store/port.ts'
 import { createStore, type Store } from '../../src/store/store.ts'
 
 const HOUR = 3_600_000
-const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-25' }
+const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 
 function open(): MemoryEventStore {
   const store = new MemoryEventStore()

@@ -83,7 +83,6 @@ async function show(id: string, options: Options): Promise<void> {
       ['last used', time(session.lastUsedAt)],
       ['expires', time(session.expiresAt)],
       ['protocol', state.protocolVersion],
-      ['initialized', state.initialized ? 'yes' : 'no'],
       ['log level', state.logLevel ?? '-'],
       ['subscriptions', state.subscriptions?.join(', ') || '-'],
       ['delivered', String(session.delivered)],

@@ -334,9 +334,6 @@ export class LiveSession {
 
   async #notified(messages: readonly Message[]): Promise<void> {
     for (const message of messages) {
-      if (isNotification(message, 'notifications/initialized') && !this.#state.initialized) {
-        await this.#save({ ...this.#state, initialized: true })
-      }
       const cancelled = isNotification(message, 'notifications/cancelled') && message.params?.['requestId']
       if (typeof cancelled === 'string' || typeof cancelled === 'number') {
         await this.#calls.cancel(cancelled)

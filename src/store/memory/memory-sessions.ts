@@ -146,7 +146,7 @@ export class MemorySessions implements SessionTable {
   /** A tombstone from elsewhere. */
   bury(id: string, until: number): void {
     const now = this.#clock.now()
-    const state = { initialize: '', initialized: false, protocolVersion: '' }
+    const state = { initialize: '', protocolVersion: '' }
     const empty = { id, principal: null, state, owner: null, generation: 0, delivered: 0, ttl: 0 }
     const row = this.#rows.get(id) ?? { ...empty, createdAt: now, lastUsedAt: now, tombstoneUntil: 0 }
     const tombstoneUntil = Math.max(row.tombstoneUntil, until)
