@@ -15,13 +15,6 @@ export interface Known {
 }
 
 const AWAY = ['store-away', 'store-away-for-one'] as const
-const FAULTS = [
-  'store-fails-before',
-  'store-fails-after',
-  'store-cuts-batches',
-  'store-slow',
-  ...AWAY,
-] as const
 
 export const KNOWN: readonly Known[] = [
   ...known(
@@ -45,12 +38,6 @@ export const KNOWN: readonly Known[] = [
     message: /./,
     with: ['no-priming', 'client-cuts'],
   },
-  ...known(
-    'state that the store did not take yet is missed by a takeover',
-    'state',
-    /not initialized/,
-    FAULTS,
-  ),
   ...known('a session is taken for expired after a pause', 'truth', /: 404/, ['pause-long', 'store-away']),
   ...known('what may be repeated is called interrupted', 'truth', /could be repeated/, [
     'pause-long',

@@ -248,6 +248,7 @@ export class World {
       mayForget: has.has('store-loses-moments'),
       sleep: (ms) => time.sleep(ms),
       now: () => time.now,
+      isCutOff: () => this.alive.some(({ store }) => store.away),
       harmedSince: (moment) => this.harmedSince(moment),
       harms: () => ledger.harms.length,
       isUnstored: (session) => this.isUnstored(session),

@@ -44,6 +44,8 @@ export interface CallOptions {
   readonly now: () => number
   /** The store may have lost what the client said of itself. */
   readonly mayForget: boolean
+  /** Does some node not reach the store? It serves what it has, and may not know of what was said at the next owner. */
+  readonly isCutOff: () => boolean
   /** Was any process or its way to the store harmed since then? */
   readonly harmedSince: (moment: number) => boolean
   /** How often that has happened. */
@@ -205,8 +207,7 @@ export class ClientCall {
     } else if (/^The server (ended the stream|broke off|could not run|answered)/.test(error.message)) {
       if (!ends('break') && !harmedSince(this.#began)) this.#violation('truth', `${message}, and it did not`)
     } else if (/not initialized/.test(error.message)) {
-      // Unless the store has lost that it was.
-      if (!this.#options.mayForget) this.#violation('state', message)
+      if (!this.#options.isCutOff()) this.#violation('state', message)
     } else if (!/could not be stored/.test(error.message)) this.#violation('truth', message)
   }
 
