@@ -210,7 +210,8 @@ export class SessionLog {
     const facts = { operation: 'append', sessionId, streamId, error: errorText(error) }
     logger.error(facts, 'an event could not be stored')
     const listeners = this.listeners(streamId)
-    if (listeners.some((listener) => listener.remote)) this.#backlog.add(events, error)
+    // Nobody here hears it now: whoever comes finds it in the log or nowhere.
+    if (listeners.every((listener) => listener.remote)) this.#backlog.add(events, error)
     for (const { kind, payload } of events) {
       const shown = onStoreError === 'fail' ? asFailure(payload, streamId) : payload
       for (const listener of listeners) {
