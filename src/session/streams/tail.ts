@@ -4,7 +4,7 @@ import { gapFrame, KEEP_ALIVE_FRAME, messageFrame, primingFrame, retryFrame, typ
 import { formatEventId } from '../../store/event-id.ts'
 import type { EventLog, GapReason, StoredEvent } from '../../store/port.ts'
 import { replay } from '../../store/replay.ts'
-import type { StreamRef, Update } from './stream.ts'
+import { isLast, type StreamRef, type Update } from './stream.ts'
 import type { Subscriber } from './subscriber.ts'
 import { step, type TailEvent, type TailState } from './tail-states.ts'
 
@@ -99,6 +99,8 @@ export class Tail implements Subscriber {
   }
 
   push(update: Update): void {
+    // Should the store lose it before it is read here, nobody would end the stream a second time.
+    if (isLast(update)) this.#finite = true
     if (this.#state === 'fresh') {
       if (this.#early.length < MAX_EARLY) this.#early.push(update)
       else this.#on('missed')
