@@ -28,16 +28,6 @@ export const KNOWN: readonly Known[] = [
     'app-hangs-in-initialize',
   ]),
   ...known('use that the store did not hear of is told it later, and counts from then', 'expires', /./, AWAY),
-  ...known('a question that no store and no client took is lost, and its call waits', 'ends', /./, [
-    ...AWAY,
-    'store-loses-moments',
-  ]),
-  {
-    because: 'what was written to a connection that broke is lost to a client that got no id',
-    invariant: 'ends',
-    message: /./,
-    with: ['no-priming', 'client-cuts'],
-  },
   ...known('a session is taken for expired after a pause', 'truth', /: 404/, ['pause-long', 'store-away']),
   ...known('what may be repeated is called interrupted', 'truth', /could be repeated/, [
     'pause-long',

@@ -57,6 +57,8 @@ export class SimulatedClient {
   readonly repeated = new Set<unknown>()
   /** What it waits for at the moment: what hangs, when all is calm, hangs here. */
   readonly waiting = new Set<string>()
+  /** A standalone stream broke before it had an id: nobody can tell what it did not hear, a question of a tool perhaps. */
+  cannotResume = false
   readonly #answering: Promise<void>[] = []
   #left = false
 
@@ -131,7 +133,7 @@ export class SimulatedClient {
     onOpen?: (hangUp: () => void) => void,
   ): Promise<Outcome> {
     const request = body ? this.#post(body) : this.#get(heard.last)
-    return this.send(request, {
+    const outcome = await this.send(request, {
       ...(onOpen && { onOpen }),
       onFrame: (frame) => {
         const message = heard.take(frame)
@@ -140,6 +142,8 @@ export class SimulatedClient {
         onMessage?.(message)
       },
     })
+    if (!body && outcome.how !== 'ended' && heard.last === undefined) this.cannotResume = true
+    return outcome
   }
 
   /** Ends the session; true: the server said so. */
