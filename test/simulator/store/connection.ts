@@ -34,6 +34,8 @@ export class StoreConnection {
   /** Nothing gets through. */
   away = false
   #fresh = true
+  /** Restarts of the server that this connection has seen. */
+  #lives = 0
   readonly #hearing = new Set<Hearing>()
   /** Operations without an answer. */
   pending = 0
@@ -91,6 +93,7 @@ export class StoreConnection {
         this.#hear(channel, onWake, (heard) => server.memory.bus.subscribe(channel, heard)),
     }
     server.onRestart.add(() => {
+      this.#lives += 1
       if (process.alive) this.drop(50)
     })
   }
@@ -195,7 +198,15 @@ export class StoreConnection {
         time.after(ms, hear, process)
       }
     }
-    hearing.subscription = await this.#ask('bus.subscribe', () => subscribe(deliver), channel)
+    const lived = this.#lives
+    const subscription = await this.#ask('bus.subscribe', () => subscribe(deliver), channel)
+    if (lived !== this.#lives) {
+      // The server that was asked is gone, and the connection with it.
+      this.#note()
+      await subscription.close()
+      throw this.#unavailable('bus.subscribe')
+    }
+    hearing.subscription = subscription
     hearing.drop = (ms) => {
       this.#note()
       hearing.down = true
