@@ -195,7 +195,7 @@ export class SimulatedApp implements App {
 
   /** False: nothing comes after it. */
   async #step(step: Step, at: At, answer: (answer?: object) => void): Promise<boolean> {
-    const { time, onKilled } = this.#options
+    const { time, has, onKilled } = this.#options
     const { session, stream, call, run, heard } = at
     if ('wait' in step) await time.sleep(step.wait)
     else if ('notify' in step) {
@@ -211,7 +211,16 @@ export class SimulatedApp implements App {
       }
     } else if ('ask' in step) {
       const where = step.ask === 'here' && stream ? stream : session.standalone
-      heard.push(await session.ask(where, `${step.question}#${run.number}`))
+      const question = session.ask(where, `${step.question}#${run.number}`)
+      // The store may lose a question. Elsewhere none is ever given up: a tool that gave up would hide that one is lost.
+      const patience = () => time.sleep(ASK_PATIENCE).then(() => UNANSWERED)
+      const heardOf = await (has.has('store-loses-moments') ? Promise.race([question, patience()]) : question)
+      if (heardOf === UNANSWERED) {
+        run.answered = true
+        answer({ error: { code: -32001, message: `nobody answered run ${run.number}` } })
+        return false
+      }
+      heard.push(heardOf)
     } else if ('cut' in step) stream?.cut()
     else if ('cutStandalone' in step) session.standalone.cut()
     else if (step.end === 'throw') {
@@ -238,6 +247,10 @@ export class SimulatedApp implements App {
     return has.has(ingredient) && random.chance(share) && !isCalm()
   }
 }
+
+/** Milliseconds. */
+const ASK_PATIENCE = 10_000
+const UNANSWERED = Symbol('unanswered')
 
 interface At {
   readonly session: AppSession

@@ -199,6 +199,8 @@ export class ClientCall {
     const message = `${name}: ${error.message}`
     if (/^the tool failed in run/.test(error.message)) {
       if (!ends('throw')) this.#violation('truth', `${message}, and it did not`)
+    } else if (/^nobody answered run/.test(error.message)) {
+      if (!this.#options.mayForget) this.#violation('truth', message)
     } else if ((error.data as { reason?: string } | undefined)?.reason === 'interrupted') {
       if (!harmedSince(this.#began)) this.#violation('truth', `${message}, and every process went on`)
       // Which of the calls has taken its process with it, nobody knows: what has run in two that died is not run again.
