@@ -25,8 +25,8 @@ export async function life(world: World, client: SimulatedClient): Promise<void>
   }
   if (has.has('client-batches')) {
     const { ledger, violations } = world
-    const isUnstored = () => world.isUnstored(client.session!)
-    calls.push(batch({ client, ledger, violations, random: random.fork(), isUnstored }))
+    const mayBeLost = () => has.has('store-loses-moments') || world.isUnstored(client.session!)
+    calls.push(batch({ client, ledger, violations, random: random.fork(), mayBeLost }))
   }
   await Promise.all(calls)
   if (listening && has.has('client-stays')) {

@@ -10,12 +10,13 @@ export interface BatchOptions {
   readonly ledger: Ledger
   readonly violations: Violations
   readonly random: Random
-  readonly isUnstored: () => boolean
+  /** The store may have refused an answer, or lost it: what was not heard of it is gone. */
+  readonly mayBeLost: () => boolean
 }
 
 /** Several calls in one request (2025-03-26): all are answered on its stream, each once. */
 export async function batch(options: BatchOptions): Promise<void> {
-  const { client, ledger, violations, random, isUnstored } = options
+  const { client, ledger, violations, random, mayBeLost } = options
   let name = `${client.process.name}/batch`
   let names = new Map<number, string>()
   let answers = new Map<number, Message>()
@@ -42,7 +43,7 @@ export async function batch(options: BatchOptions): Promise<void> {
       answers.set(id, message)
     })
     if (answers.size === names.size) return true
-    return outcome.how === 'ended' && outcome.streamed && isUnstored() && heard.last !== undefined
+    return outcome.how === 'ended' && outcome.streamed && mayBeLost() && heard.last !== undefined
   })
   for (const [id, each] of names) {
     const { runs } = ledger.calls.get(each)!
