@@ -75,7 +75,7 @@ export interface Append {
   /** Keep at most about this many events of the session (the oldest go first, up to a tenth late). */
   readonly limit?: number
   /**
-   * Number these events from beyond this position: the last one that the writer was told. A store that came back
+   * Number these events from beyond this position: the last one that may have been given out. A store that came back
    * without its last moments would give it out again.
    */
   readonly beyond?: number

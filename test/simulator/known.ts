@@ -45,7 +45,6 @@ export const KNOWN: readonly Known[] = [
   ...known('a session that was ended comes back with the store', 'truth', /that was ended/, [
     'store-loses-moments',
   ]),
-  ...known('positions are given out twice', 'writes', /./, ['store-loses-moments']),
   ...known('something of a drain stays behind', 'leftovers', /timers|subscriptions/, ['drain']),
   ...known('what the store did not take holds a drain', 'drains', /./, ['store-fails-after']),
 ]

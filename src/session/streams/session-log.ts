@@ -36,8 +36,13 @@ export class SessionLog {
   readonly #held = new Map<string, { readonly event: NewEvent; readonly timer: NodeJS.Timeout }>()
   readonly #backlog: Backlog
   #epoch: string | undefined
-  /** The last position that the store told, of any stream: it may come back without its last moments. */
+  /**
+   * No position beyond this was given out, of any stream: what was told, and one for each event that the store has not
+   * answered for, or not well. It may come back without its last moments, and others may have read what it had then.
+   */
   #highest = 0
+  /** Events that the store was given. */
+  #given = 0
   /** The append that was made last. */
   #latest: Promise<unknown> = Promise.resolve()
   #pending = 0
@@ -179,9 +184,15 @@ export class SessionLog {
   async #store(events: readonly NewEvent[], touch: boolean): Promise<void> {
     const { log, sessionId, generation, ttl, limit } = this.#options
     const fence = generation === undefined ? {} : { generation }
-    const appending = log.append({ sessionId, events, ttl, limit, touch, beyond: this.#highest, ...fence })
+    const beyond = this.#highest
+    this.#highest += events.length
+    this.#given += events.length
+    const given = this.#given
+    const appending = log.append({ sessionId, events, ttl, limit, touch, beyond, ...fence })
     this.#latest = appending
     const { positions, epoch } = await appending
+    if (epoch !== this.#epoch) this.#highest = 0
+    this.#highest = Math.max(this.#highest, positions.at(-1)! + this.#given - given)
     this.#show(
       events.map((event, i) => ({ ...event, position: positions[i]! })),
       epoch,
@@ -191,7 +202,6 @@ export class SessionLog {
   /** `events` are of one stream, and the next that are stored in it. */
   #show(events: readonly StoredEvent[], epoch: string): void {
     const { streamId, position } = events.at(-1)!
-    this.#highest = Math.max(epoch === this.#epoch ? this.#highest : 0, position)
     this.#epoch = epoch
     const update: Update = { streamId, before: this.#last.get(streamId), events, epoch }
     if (isLast(update)) this.#last.delete(streamId)

@@ -73,8 +73,8 @@ export const STREAMS: readonly Mutant[] = [
   {
     name: 'appends do not go on beyond what the store had told',
     file: SESSION_LOG,
-    replace: 'beyond: this.#highest, ',
-    by: '',
+    replace: 'touch, beyond, ',
+    by: 'touch, ',
     with: ['store-loses-moments'],
     seeds: 60,
   },
