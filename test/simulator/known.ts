@@ -34,7 +34,6 @@ export const KNOWN: readonly Known[] = [
     'store-away',
   ]),
   ...known('a call is given up while its client tries to come back', 'truth', /given up/, AWAY),
-  ...known('a call is run again by a later owner', 'runs', /./, ['pause-long', 'store-away-for-one']),
   ...known('what was run is answered 503 when its owners change for too long', 'retry', /./, [
     'pause-long',
     ...AWAY,

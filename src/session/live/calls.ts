@@ -3,7 +3,7 @@ import { monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog, OpenStream } from '../../store/port.ts'
-import { type Answer, refuse, relayWhole, streamHeaders } from '../protocol/answer.ts'
+import { type Answer, refuse, relayWhole, streamHeaders, unavailable } from '../protocol/answer.ts'
 import { interrupted } from '../protocol/interrupted.ts'
 import { idKey, isResponse, type Message, parseMessages, type Request } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
@@ -91,6 +91,12 @@ export class Calls {
         // It was refused, for somebody else owns the session; or the session leaves, and its next owner settles what has a
         // record. The app has not heard of the call, and must not now.
         if (call.abandoned) throw new SessionLeft(recorded)
+        // This node may be cut off from the others and be taken for gone: then the next owner would find no record, and run
+        // the call as well.
+        if (!recorded) {
+          await this.#withoutStream(call, how)
+          return unavailable('The call could not be recorded.')
+        }
       }
       const response = await local.fetch(request, { principal, signal: call.signal })
       if (response.status < 300) onUse()

@@ -44,6 +44,8 @@ export interface CallOptions {
   readonly now: () => number
   /** The store may have lost what the client said of itself. */
   readonly mayForget: boolean
+  /** Has the store lost the record of a run that began then? */
+  readonly isForgotten: (moment: number) => boolean
   /** Does some node not reach the store? It serves what it has, and may not know of what was said at the next owner. */
   readonly isCutOff: () => boolean
   /** Was any process or its way to the store harmed since then? */
@@ -140,7 +142,7 @@ export class ClientCall {
 
   #check(called: Called, heard: Heard, answer: Message): void {
     const { name, runs, repeatable, steps } = called
-    if (!repeatable && runs.length > 1)
+    if (!repeatable && runs.slice(0, -1).some(({ began }) => !this.#options.isForgotten(began)))
       this.#violation('runs', `${name} must not be repeated, and ran ${runs.length} times`)
     if (answer.error) {
       this.#checkError(called, answer.error)

@@ -78,6 +78,11 @@ export class Writes {
     for (const written of this.#sessions.values()) written.generation = 0
   }
 
+  /** Is what was written of that moment lost? A slow store writes it up to two seconds later. */
+  isForgotten(moment: number): boolean {
+    return this.forgotten.some(({ from, to }) => moment > from - 2000 && moment < to)
+  }
+
   #of(id: string): Written {
     let written = this.#sessions.get(id)
     if (!written) {
