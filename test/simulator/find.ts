@@ -1,13 +1,16 @@
-import type { Ingredient } from './ingredients.ts'
-import { KNOWN } from './known.ts'
+import { ALL_INGREDIENTS } from './ingredients.ts'
 import { loadSource, type Source } from './load-source.ts'
 import type { Mutant } from './mutants/mutant.ts'
 import { type Ran, type RunOptions, run } from './run.ts'
 
-/** The worlds in which a mutant is looked for: what uncovers known defects is left out, as it would hide the mutant. */
+/** What goes wrong by itself: in a mutant's worlds only where it asks for it, as it would hide the mutant more often than show it. */
+const FAULT = /^(store|messages|connections|first-subscription)-|^(kill|pause|pause-long|drain|clocks-apart)$/
+
 export function worldsFor({ with: wanted }: Mutant): Pick<RunOptions, 'with' | 'without'> {
-  const hiding = new Set<Ingredient>(KNOWN.map((known) => known.with[0]))
-  return { with: wanted, without: [...hiding].filter((each) => !wanted.includes(each)) }
+  return {
+    with: wanted,
+    without: ALL_INGREDIENTS.filter((each) => FAULT.test(each) && !wanted.includes(each)),
+  }
 }
 
 /**

@@ -33,7 +33,10 @@ export const KNOWN: readonly Known[] = [
     'pause-long',
     'store-away',
   ]),
-  ...known('a call is given up while its client tries to come back', 'truth', /given up/, AWAY),
+  ...known('a call is given up while its client tries to come back', 'truth', /given up/, [
+    ...AWAY,
+    'tool-cuts',
+  ]),
   ...known('what was run is answered 503 when its owners change for too long', 'retry', /./, [
     'pause-long',
     ...AWAY,

@@ -33,6 +33,8 @@ export interface Called {
   readonly steps: readonly Step[]
   readonly runs: Run[]
   cancelled: boolean
+  /** When its client had an answer that the store had as well. */
+  answered?: number
 }
 
 export class Ledger {

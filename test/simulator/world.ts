@@ -5,7 +5,7 @@ import { SimulatedClient } from './client/client.ts'
 import { Wire } from './client/http.ts'
 import { Listening } from './client/listening.ts'
 import { ALL_INGREDIENTS, type Ingredient } from './ingredients.ts'
-import { checkExpired, checkLeftovers } from './invariants/end.ts'
+import { checkAnswered, checkExpired, checkLeftovers } from './invariants/end.ts'
 import { Violations } from './invariants/violations.ts'
 import { Writes } from './invariants/writes.ts'
 import { Ledger } from './ledger.ts'
@@ -263,6 +263,7 @@ export class World {
   /** Everybody goes, a ttl passes, all nodes close. */
   async end(): Promise<void> {
     await checkExpired(this)
+    checkAnswered(this)
     if (this.has.has('client-returns-late'))
       await Promise.all(this.clients.map((client) => returnLate(this, client)))
     await checkLeftovers(this)

@@ -118,7 +118,10 @@ export class ClientCall {
       return outcome.how === 'ended' && outcome.streamed && mayBeLost && heard.last !== undefined
     })
     await this.#cancelled
-    if (answer && called) this.#check(called, heard, answer)
+    if (!answer || !called) return
+    if (!heard.unstored && !this.#isUnstored() && !this.#options.mayForget)
+      called.answered = this.#options.now()
+    this.#check(called, heard, answer)
   }
 
   #cancelled: Promise<void> | undefined

@@ -19,6 +19,14 @@ export async function checkExpired(world: World): Promise<void> {
   }
 }
 
+/** What is answered is over: no later owner runs it again. */
+export function checkAnswered({ ledger, violations }: World): void {
+  for (const { name, runs, answered } of ledger.calls.values()) {
+    if (runs.some(({ began }) => answered !== undefined && began > answered))
+      violations.add('runs', `${name} was answered, and ran again`)
+  }
+}
+
 /** All nodes close, and nothing is left. */
 export async function checkLeftovers(world: World): Promise<void> {
   const { violations, server } = world
