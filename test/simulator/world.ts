@@ -248,7 +248,7 @@ export class World {
       mayForget: has.has('store-loses-moments'),
       sleep: (ms) => time.sleep(ms),
       now: () => time.now,
-      isForgotten: (moment) => this.writes.isForgotten(moment),
+      isForgotten: (from, to) => this.writes.isForgotten(from, to),
       isCutOff: () => this.alive.some(({ store }) => store.away),
       harmedSince: (moment) => this.harmedSince(moment),
       harms: () => ledger.harms.length,

@@ -153,8 +153,9 @@ export class Peers {
 
   /** Ids are never used again, so what is gone is gone for good: a late question of it must not be worked at. */
   #onGone(nodeId: string): void {
-    if (this.#gone.has(nodeId)) return
-    if (this.#gone.size >= MAX_GONE) this.#gone.delete(this.#gone.values().next().value!)
+    // Also when that is known: a store that came back without its last moments may still name it, and it was asked again.
+    if (!this.#gone.has(nodeId) && this.#gone.size >= MAX_GONE)
+      this.#gone.delete(this.#gone.values().next().value!)
     this.#gone.add(nodeId)
     this.#known.delete(nodeId)
     this.#link.forget(nodeId)

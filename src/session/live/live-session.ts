@@ -2,7 +2,7 @@ import type { App, AppRequest } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import { Stop } from '../../stop.ts'
+import { Stop, type StopSignal } from '../../stop.ts'
 import { type Cursor, parseEventId } from '../../store/event-id.ts'
 import type { EventLog, OpenStream, SessionState } from '../../store/port.ts'
 import {
@@ -82,6 +82,8 @@ export class LiveSession {
   /** Requests that have no answer yet; at this node, by whether their clients have gone. */
   readonly #requests = new Set<Handling>()
   #unsaved = false
+  /** The instance was told that its client is initialized: should that come late as well, it is not told twice. */
+  #told = false
   #deleting = false
 
   constructor(options: LiveSessionOptions) {
@@ -221,6 +223,15 @@ export class LiveSession {
     }
   }
 
+  /**
+   * A rehydrated instance is told in any case that its client is initialized: whoever asks for anything else has said so
+   * (MCP 2025-11-25, "Lifecycle", "Initialization"). So nothing needs to be stored of it, and no store can lose it.
+   */
+  async tellInitialized(signal: StopSignal): Promise<void> {
+    await this.local.notify('notifications/initialized', signal)
+    this.#told = true
+  }
+
   /** Stores whose the session is, where that was found out before it came to life. */
   async saveBinding(): Promise<void> {
     const { principalSource, credential } = this.local.binding.state
@@ -286,6 +297,7 @@ export class LiveSession {
     const messages = sent
       .map((message) => this.#ids.inbound(message))
       .filter((message) => message !== undefined)
+      .filter((message) => !(this.#told && isNotification(message, 'notifications/initialized')))
     if (messages.length === 0) return this.#acceptStale(request, how)
 
     const changed = messages.length < sent.length || messages.some((message, i) => message !== sent[i])
@@ -313,7 +325,7 @@ export class LiveSession {
     throw new SessionLeft(false)
   }
 
-  /** An answer to an instance that is gone: accepted like any other, and dropped. */
+  /** What is meant for an instance that is gone: accepted like any other, and dropped. */
   async #acceptStale(request: AppRequest, { principal }: Handling): Promise<Answer> {
     const allowed = await this.local.authorise(request, principal)
     if (allowed.status !== 200) return allowed

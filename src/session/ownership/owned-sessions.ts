@@ -360,7 +360,7 @@ export class OwnedSessions {
     const local = await openLocal(record, asked)
     const live = this.#newSession(record, local)
     try {
-      await restore(live, record.state, asked)
+      await restore(live, record.state, asked.signal)
       if (asked.signal.stopped) throw new AppSilent()
       await settleLostCalls(live, record.open, this.#options.log, asked.signal)
       return live

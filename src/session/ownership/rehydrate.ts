@@ -9,7 +9,7 @@ import { LocalApp, ownPost, patienceOf, readMessages } from '../live/local-app.t
 import { stateRequests } from '../live/session-state.ts'
 import { type Answer, relayWhole } from '../protocol/answer.ts'
 import { interrupted } from '../protocol/interrupted.ts'
-import { isNotification, isResponse, toMessages } from '../protocol/json-rpc.ts'
+import { isResponse } from '../protocol/json-rpc.ts'
 import type { Principals } from '../protocol/principal.ts'
 import { findLostCalls, isRepeatable, repeatableTools } from './lost-calls.ts'
 
@@ -72,27 +72,15 @@ export async function openLocal(record: SessionRecord, asked: Rehydrating): Prom
  * `notifications/initialized` is repeated, so that what the app sends then is not lost. The answers to what is said
  * here are read here; nothing of it goes into the log.
  */
-export async function restore(
-  live: LiveSession,
-  state: SessionState,
-  { caller, signal }: Rehydrating,
-): Promise<void> {
+export async function restore(live: LiveSession, state: SessionState, signal: StopSignal): Promise<void> {
   await live.openTap()
-  if (!isInitializing(caller)) await live.local.notify('notifications/initialized', signal)
+  await live.tellInitialized(signal)
   const requests = stateRequests(state)
   for (let i = 0; i < requests.length; i += TOGETHER) {
     const some = requests.slice(i, i + TOGETHER)
     await Promise.all(some.map(({ method, params }) => live.local.ask(method, params, signal)))
   }
   await live.saveBinding()
-}
-
-/**
- * Whoever asks for anything else has said it before (MCP 2025-11-25, "Lifecycle", "Initialization"): so that nothing needs to
- * be stored of it, and no store can lose it.
- */
-function isInitializing({ parsed }: AppRequest): boolean {
-  return (toMessages(parsed) ?? []).some((message) => isNotification(message, 'notifications/initialized'))
 }
 
 /**

@@ -31,6 +31,9 @@ export function script(name: string, random: Random, has: ReadonlySet<Ingredient
   return steps
 }
 
+/** Milliseconds after which a slow store has the record of a run. */
+const SLOW = 2000
+
 export interface CallOptions {
   readonly client: SimulatedClient
   readonly ledger: Ledger
@@ -44,8 +47,8 @@ export interface CallOptions {
   readonly now: () => number
   /** The store may have lost what the client said of itself. */
   readonly mayForget: boolean
-  /** Has the store lost the record of a run that began then? */
-  readonly isForgotten: (moment: number) => boolean
+  /** Has the store lost anything of that time? */
+  readonly isForgotten: (from: number, to: number) => boolean
   /** Does some node not reach the store? It serves what it has, and may not know of what was said at the next owner. */
   readonly isCutOff: () => boolean
   /** Was any process or its way to the store harmed since then? */
@@ -145,7 +148,7 @@ export class ClientCall {
 
   #check(called: Called, heard: Heard, answer: Message): void {
     const { name, runs, repeatable, steps } = called
-    if (!repeatable && runs.slice(0, -1).some(({ began }) => !this.#options.isForgotten(began)))
+    if (!repeatable && runs.slice(0, -1).some(({ began }) => !this.#options.isForgotten(began, began + SLOW)))
       this.#violation('runs', `${name} must not be repeated, and ran ${runs.length} times`)
     if (answer.error) {
       this.#checkError(called, answer.error)
@@ -175,7 +178,7 @@ export class ClientCall {
   /** What the run that answered has told came in its order and is all there; of others a beginning may be. */
   #checkNotifications(name: string, heard: Heard, told: { run: number; told: number }): void {
     if (heard.unstored) return
-    const lossy = this.#isUnstored()
+    const lossy = this.#isUnstored() || this.#options.isForgotten(this.#began, this.#options.now())
     const numbers = new Map<number, number>()
     for (const { method, params } of heard.messages) {
       if (method !== 'notifications/message') continue

@@ -78,9 +78,9 @@ export class Writes {
     for (const written of this.#sessions.values()) written.generation = 0
   }
 
-  /** Is what was written of that moment lost? A slow store writes it up to two seconds later. */
-  isForgotten(moment: number): boolean {
-    return this.forgotten.some(({ from, to }) => moment > from - 2000 && moment < to)
+  /** Is anything lost that was written between two moments? */
+  isForgotten(from: number, to: number): boolean {
+    return this.forgotten.some((lost) => lost.from < to && from < lost.to)
   }
 
   #of(id: string): Written {

@@ -97,8 +97,8 @@ export const OWNERSHIP: readonly Mutant[] = [
   {
     name: 'an instance is not told that its client is initialized',
     file: 'src/session/ownership/rehydrate.ts',
-    replace: 'if (!isInitializing(caller)) await live.local.notify',
-    by: 'if (isInitializing(caller)) await live.local.notify',
+    replace: 'await live.tellInitialized(signal)',
+    by: '',
     with: ['idle-0'],
     seeds: 10,
   },
