@@ -168,6 +168,24 @@ describe('tail: what the client hears', () => {
     expect([bench.written, bench.ended]).toEqual([['1'], true])
   })
 
+  test('a stream whose end was heard ends, though the store has lost that end', async () => {
+    const bench = new Bench()
+    const log: EventLog = {
+      append: (append) => bench.log.append(append),
+      delete: (id) => bench.log.delete(id),
+      read: async (query) => {
+        const page = await bench.log.read(query)
+        return { ...page, events: page.events.filter(({ kind }) => kind !== 'final') }
+      },
+    }
+    const tail = bench.tail({ fresh: true, log })
+    bench.start(tail)
+    tail.push(await bench.store('message', '1'))
+    tail.push({ ...(await bench.store('final', 'end')), before: undefined })
+    await settle()
+    expect([bench.written, bench.ended]).toEqual([['1'], true])
+  })
+
   test('what could not be stored is written without an id, behind what is read', async () => {
     const bench = new Bench()
     await bench.store('message', '1')
