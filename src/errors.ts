@@ -10,7 +10,7 @@
  * | `STORE_READ_ONLY` | the store cannot be written to | check permissions and disk space |
  * | `STORE_CLOSED` | the store was used after `close()` | do not use it any more |
  * | `NOT_MIGRATED` | the database lacks the schema | run the command named in the sentence |
- * | `SCHEMA_TOO_NEW` | a newer release has migrated, and this one cannot go on | upgrade the package |
+ * | `SCHEMA_TOO_NEW` | a newer release has migrated, or stored a task, and this one cannot go on with it | upgrade the package |
  * | `MIGRATION_CHANGED` | an applied migration file was edited afterwards | reinstall the package |
  * | `SESSION_GONE` | the session does not exist, has expired or was terminated | the client must initialize again |
  * | `SESSION_LIMIT` | the principal has as many sessions as it may have | end some, or raise `maxSessionsPerPrincipal` |

@@ -16,7 +16,7 @@ import { findInitialize, type InitializeRequest } from '../json.ts'
 import type { Settings } from '../options.ts'
 import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/port.ts'
-import { PROFILE } from './cluster/message.ts'
+import { FORMATS, isIn, PROFILE } from '../versions.ts'
 import { Peers } from './cluster/peers.ts'
 import { AppSilent, askApp } from './live/ask-app.ts'
 import { Binding, NotTheirs } from './live/binding.ts'
@@ -30,6 +30,7 @@ import {
   type Answer,
   appAway,
   clientHeaders,
+  otherRelease,
   refuse,
   relay,
   sessionNotFound,
@@ -276,24 +277,29 @@ export class Engine {
   async #serve(asked: SessionRequest): Promise<Answer> {
     const { settings } = this.#options
     const { sessionId, principal, request } = asked
-    const giveUp = monotonicNow() + settings.lease * 2 + 5000
+    // How long an owner takes is its own affair: a call that waits for the end of a drain has not been looking for one.
+    let giveUp = monotonicNow() + settings.lease * 2 + 5000
     let { again, streamId } = asked
     /** Nodes whose app is away too. */
     const away = new Set<string>()
+    let alone = false
     while (monotonicNow() < giveUp && !asked.gone?.stopped) {
       // A process that drains, or whose app is away, lets others take what it has let go.
-      const heir = this.#yields ? await this.#peers.another(away) : undefined
-      const found = await this.#holder.find(sessionId, principal, request, { claim: heir === undefined })
+      const claim = alone || !this.#yields
+      const found = await this.#holder.find(sessionId, principal, request, { claim })
       // A call that was begun is settled by whoever has an app for it, this node or another: its answer will be in the log.
       if ('answer' in found && found.away && again) {
         away.clear()
+        alone = false
         await delay(SETTLING)
         continue
       }
       if ('answer' in found) return found.answer
       if ('missing' in found) return this.#notFound(request)
+      const since = monotonicNow()
       if ('live' in found) {
         const own = await this.#serveOwn({ ...asked, streamId, again })
+        giveUp += monotonicNow() - since
         // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
         if (own !== 'moved' && own !== 'left') return own as Answer
         if (own === 'left') again = true
@@ -304,16 +310,34 @@ export class Engine {
       if ('moved' in found) continue
       // Nobody would collect the reply.
       if (this.#holder.draining) return shuttingDown()
-      const [owner, how] = 'free' in found ? [heir!, { take: true }] : [found.owner, {}]
-      const answer = await this.#peers.forwarder.forward(owner, { ...asked, streamId, again }, how)
+      const owner = 'free' in found ? await this.#peers.another(away, found.free) : found.owner
+      if (owner === undefined) {
+        if ('free' in found && !isIn(FORMATS.reads, found.free))
+          return this.#unreadable(sessionId, found.free)
+        alone = true
+        continue
+      }
+      const take = 'free' in found
+      const answer = await this.#peers.forwarder.forward(owner, { ...asked, streamId, again }, { take })
+      giveUp += monotonicNow() - since
       if (answer !== 'gone' && answer !== 'moved') return answer
-      if ('free' in found && this.#isAway) away.add(owner)
+      if (this.#peers.isStranger(owner)) return otherRelease()
+      if (take && (this.#isAway || !isIn(FORMATS.reads, found.free))) away.add(owner)
       if (answer === 'gone') again = true
       // Nothing was made of it, and what its record says is over.
       else if (!again) streamId = newStreamId()
       await delay(20)
     }
     return unavailable('The session has no owner that answers.')
+  }
+
+  /** It waits in the store for a process that can. */
+  #unreadable(sessionId: string, format: number): Answer {
+    this.#options.settings.logger.error(
+      { sessionId, format, reads: FORMATS.reads },
+      'a session is stored in a format that this release does not read, and no process that does is there',
+    )
+    return otherRelease()
   }
 
   async #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | Elsewhere> {
@@ -406,7 +430,7 @@ export class Engine {
       if (binding.unseen) this.#warnOfUnseen()
       const protocolVersion = String(answer.result['protocolVersion'])
       const initialize = JSON.stringify(findInitialize(request.parsed))
-      const state = { initialize, protocolVersion, ...binding.state }
+      const state = { format: FORMATS.writes, initialize, protocolVersion, ...binding.state }
       // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
       await this.#holder.create({ id, principal: binding.principal, state }, local)
       return { status: response.status, headers, body }

@@ -1,3 +1,5 @@
+import type { Formatted } from '../versions.ts'
+
 /**
  * The port: what a backend must do, and what it must guarantee. Times are milliseconds. Everything that depends
  * on "now" uses the store's own clock, so that nodes with different clocks agree.
@@ -132,8 +134,11 @@ export interface EventLog {
   delete(sessionId: string): Promise<void>
 }
 
-/** What a session needs to be rehydrated; small, JSON, written whole. */
-export interface SessionState {
+/**
+ * What a session needs to be rehydrated; small, JSON, written whole and given back as it is. Only `format` means the same
+ * in every release: nobody but who reads that format looks at the rest, or at the session's open streams.
+ */
+export interface SessionState extends Formatted {
   /** The JSON-RPC `initialize` request as the client sent it. */
   readonly initialize: string
   readonly protocolVersion: string

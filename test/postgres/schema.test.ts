@@ -85,11 +85,37 @@ test('a newer database and a changed migration are refused with their own codes'
   await store.close()
   await client.query(`INSERT INTO ${schema}.mcp_migrations (name, checksum) VALUES ('0099_future', 'x')`)
   const newer = open(schema)
-  expect((await rejection(newer.ready())).code).toBe('SCHEMA_TOO_NEW')
+  expect(await rejection(newer.ready())).toMatchObject({
+    code: 'SCHEMA_TOO_NEW',
+    message:
+      'The database has migration 0099_future, which this release of mcp-persist does not know; upgrade the package.',
+  })
   await client.query(`DELETE FROM ${schema}.mcp_migrations WHERE name = '0099_future'`)
   await client.query(`UPDATE ${schema}.mcp_migrations SET checksum = 'x'`)
   expect((await rejection(newer.ready())).code).toBe('MIGRATION_CHANGED')
   await newer.close()
+})
+
+test('beside a later migration that says so this release goes on, whether it runs already or starts again', async () => {
+  const schema = newSchema()
+  const store = await openStore({ url: inject('postgresUrl'), schema })
+  const append = (to: PostgresEventStore) => to.log.append({ sessionId: 's', events: [event], ttl: 60_000 })
+  await append(store)
+  const known = loadMigrations('postgres')
+  const sql = 'ALTER TABLE mcp_events ADD COLUMN later text'
+  const compatible = known.at(-1)!.name.slice(0, 4)
+  const later = { ...known.at(-1)!, name: '0099_future', checksum: 'x', compatible, sql }
+  await applyMigrations(store.migrations, { migrations: [...known, later] })
+  await append(store)
+  await store.close()
+  const again = open(schema)
+  await append(again)
+  const { ok, migrations } = await again.health()
+  expect([ok, migrations]).toEqual([
+    true,
+    { applied: [...MIGRATIONS, later.name], newer: [later.name], pending: [] },
+  ])
+  await again.close()
 })
 
 test('two schemas side by side, with names that need quoting, never meet', async () => {

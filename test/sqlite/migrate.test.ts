@@ -103,6 +103,36 @@ test('a database of a newer release, and one whose migration was edited, are ref
   }
 })
 
+test('beside a later migration that says so this release goes on, whether it runs already or starts again', async () => {
+  const { path, store } = fresh()
+  await applyMigrations(store.migrations)
+  const append = (to: SqliteEventStore) =>
+    to.log.append({
+      sessionId: 's',
+      events: [{ streamId: 'a', kind: 'message', payload: '{}' }],
+      ttl: 60_000,
+    })
+  await append(store)
+  const later = {
+    ...loadMigrations('sqlite').at(-1)!,
+    name: '0099_future',
+    compatible: ALL.at(-1)!.slice(0, 4),
+  }
+  await applyMigrations(store.migrations, {
+    migrations: [
+      ...loadMigrations('sqlite'),
+      { ...later, checksum: 'x', sql: 'ALTER TABLE mcp_events ADD COLUMN later TEXT' },
+    ],
+  })
+  await append(store)
+  await store.close()
+  const again = new SqliteEventStore(path)
+  await append(again)
+  const { ok, migrations } = await again.health()
+  assert.deepEqual([ok, migrations?.newer, migrations?.pending], [true, ['0099_future'], []])
+  await again.close()
+})
+
 test('a log of the release before: what is open in it is open, and what has ended is not', async () => {
   const { path, store } = fresh()
   const old = loadMigrations('sqlite').filter(({ name }) => name < '0005')

@@ -18,6 +18,8 @@ export interface ForwarderOptions {
   readonly exchange: Exchange
   /** Best effort. */
   readonly send: (nodeId: string, item: FollowItem) => void
+  /** Some node that can have a session in that format. */
+  readonly another: (format: number) => Promise<string | undefined>
   readonly owned: OwnedSessions
   readonly newTail: NewTail
   readonly settings: Settings
@@ -254,11 +256,13 @@ export class Forwarder {
 
   /** True: somebody feeds the stream again, or it is over. */
   async #find(forwarded: Forwarded, tail: Tail): Promise<boolean> {
-    const { owned, settings } = this.#options
+    const { another, owned, settings } = this.#options
     const { sessionId, principal, caller } = forwarded
     const found = await owned.find(sessionId, principal, caller)
+    const heir = 'free' in found ? await another(found.free) : undefined
     if (tail.closed) return true
     if ('owner' in found) return this.#follow(found.owner, forwarded, tail)
+    if (heir !== undefined) return this.#follow(heir, forwarded, tail, { take: true })
     if ('live' in found) {
       this.#streams.delete(forwarded)
       found.live.audience.adopt(tail)
@@ -267,11 +271,16 @@ export class Forwarder {
     return true
   }
 
-  async #follow(nodeId: string, forwarded: Forwarded, tail: Tail): Promise<boolean> {
+  async #follow(
+    nodeId: string,
+    forwarded: Forwarded,
+    tail: Tail,
+    how: { take?: true } = {},
+  ): Promise<boolean> {
     const { sessionId, principal, caller } = forwarded
     const request = toWire(caller)
     const { streamId } = tail
-    const question: Question = { kind: 'follow', sessionId, streamId, principal, request }
+    const question: Question = { kind: 'follow', sessionId, streamId, principal, ...how, request }
     const { reply } = await this.#ask(nodeId, forwarded, question)
     if (tail.closed) {
       if (reply.kind === 'following') this.#left(forwarded)

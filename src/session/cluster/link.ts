@@ -1,9 +1,9 @@
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { Bus, NodeTable, Subscription } from '../../store/port.ts'
+import { commonVersion, isIn, MESSAGES, readProfile } from '../../versions.ts'
 import type { Identity } from '../ownership/membership.ts'
 import {
-  commonVersion,
   decodeBundle,
   type Encoded,
   encodeBundle,
@@ -11,7 +11,6 @@ import {
   header,
   type Item,
   isNotSpoken,
-  MESSAGE_VERSION,
   notSpoken,
   openEnvelope,
   sizeOf,
@@ -28,8 +27,10 @@ export interface LinkOptions<I extends Item> {
   readonly nodes: NodeTable
   readonly logger: Logger
   readonly onItem: (from: string, item: I, body: Uint8Array | undefined) => void
-  /** The node is known to be gone, or does not speak with this release: nothing that is said to it arrives. */
+  /** The node is known to be gone: nothing that is said to it arrives. */
   readonly onGone: (nodeId: string) => void
+  /** It is there, and we have no version in common with it. */
+  readonly onNotSpoken: (nodeId: string) => void
   /** Anybody's messages may have been missed. */
   readonly onMissed: () => void
 }
@@ -116,12 +117,13 @@ export class Link<I extends Item> {
   }
 
   async #sendBundle(nodeId: string, parts: readonly Encoded[]): Promise<void> {
-    const { bus, logger, onGone } = this.#options
+    const { bus, logger, onGone, onNotSpoken } = this.#options
     const identity = this.#identity
     if (!identity) return
     try {
       const peer = await this.#peer(nodeId, identity)
-      if (peer?.version === undefined) return onGone(nodeId)
+      if (!peer) return onGone(nodeId)
+      if (peer.version === undefined) return onNotSpoken(nodeId)
       const head = header(identity.id, peer.version)
       const message = Buffer.concat([head, peer.keys.seal(head, encodeBundle(parts))])
       if (!(await bus.send(nodeId, message))) onGone(nodeId)
@@ -132,12 +134,12 @@ export class Link<I extends Item> {
   }
 
   async #receive(message: Uint8Array, identity: Identity): Promise<void> {
-    const { bus, logger, onGone, onItem } = this.#options
+    const { bus, logger, onItem, onNotSpoken } = this.#options
     try {
       const envelope = openEnvelope(message)
       const { from, version } = envelope
-      if (isNotSpoken(envelope)) return onGone(from)
-      if (version !== MESSAGE_VERSION) return void (await bus.send(from, notSpoken(identity.id)))
+      if (isNotSpoken(envelope)) return onNotSpoken(from)
+      if (!isIn(MESSAGES, version)) return void (await bus.send(from, notSpoken(identity.id)))
       // A node that is not registered (any more) is not answered: what it says late must not be done.
       const peer = await this.#peer(from, identity)
       if (!peer || this.#identity !== identity) return
@@ -168,11 +170,11 @@ export class Link<I extends Item> {
   async #find(nodeId: string, identity: Identity): Promise<Peer | undefined> {
     const record = await this.#options.nodes.get(nodeId)
     if (!record) return undefined
-    const version = commonVersion(record.profile)
+    const version = commonVersion(MESSAGES, readProfile(record.profile).messages)
     if (version === undefined) {
       this.#options.logger.error(
         { node: nodeId },
-        'that node runs a release which this one cannot speak with; its sessions are not served here',
+        'that node runs a release that this one has no language in common with; its sessions are not served here',
       )
     }
     return { keys: new PairKeys(identity, nodeId, record.publicKey), version }

@@ -8,7 +8,6 @@
  *
  * The header never changes, whatever the version: so any release can tell any other that it does not understand.
  */
-export const MESSAGE_VERSION = 1
 const NOT_SPOKEN = 0
 
 /** Something one node says to another. `size` is the length of its body, which travels beside the JSON. */
@@ -91,32 +90,4 @@ export function decodeBundle<I extends Item>(bundle: Buffer): Addressed<I>[] {
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** What a node says of itself in its record. */
-export interface Profile {
-  /** The versions of messages that it speaks: from the least to the greatest. */
-  readonly messages: readonly [least: number, most: number]
-}
-
-export const PROFILE: Profile = { messages: [MESSAGE_VERSION, MESSAGE_VERSION] }
-
-/** The greatest version that both speak; undefined when there is none. */
-export function commonVersion(theirs: string): number | undefined {
-  const [least, most] = PROFILE.messages
-  const [from, to] = readProfile(theirs).messages
-  const version = Math.min(most, to)
-  return version >= Math.max(least, from) ? version : undefined
-}
-
-function readProfile(text: string): Profile {
-  try {
-    const { messages } = JSON.parse(text) as Partial<Profile>
-    if (Array.isArray(messages) && messages.every(Number.isInteger)) return { messages }
-  } catch {
-    // A release that said nothing of itself.
-  }
-  return { messages: [NOT_SPOKEN, NOT_SPOKEN] }
 }

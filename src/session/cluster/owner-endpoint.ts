@@ -64,14 +64,14 @@ export class OwnerEndpoint {
 
   async #onFollow(from: string, id: number, asked: FollowQuestion): Promise<Said> {
     const { owned, followers, settings } = this.#options
-    const { sessionId, principal, streamId, request } = asked
-    const found = await owned.find(sessionId, principal, fromWire(request), { own: true })
+    const { sessionId, principal, streamId, take = false, request } = asked
+    const found = await owned.find(sessionId, principal, fromWire(request), { own: !take })
     if ('live' in found) {
       const finite = found.live.audience.follow(streamId, followers.remote(from, id))
       return say({ kind: 'following', finite })
     }
     if ('missing' in found) return say({ kind: 'missing' })
-    if ('moved' in found || 'free' in found) return say({ kind: 'moved', again: false })
+    if (!('answer' in found)) return say({ kind: 'moved', again: false })
     return say({ kind: 'cut', retry: settings.retryInterval })
   }
 }

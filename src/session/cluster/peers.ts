@@ -2,6 +2,7 @@ import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { nodeChannel, type Subscription } from '../../store/port.ts'
 import type { Terminated } from '../../store/shared/announced-sessions.ts'
+import { commonVersion, isIn, MESSAGES, readProfile } from '../../versions.ts'
 import type { Elsewhere, OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { Identity } from '../ownership/membership.ts'
 import type { Directory, OwnedSessions } from '../ownership/owned-sessions.ts'
@@ -31,8 +32,8 @@ type PeerItem =
   /** The sender leaves: whoever depends on it does not have to find out. */
   | { readonly type: 'bye'; readonly size?: number }
 
-/** Ids of nodes that are gone, whose late words are not heard. */
-const MAX_GONE = 1000
+/** Ids of nodes that are remembered for being gone, or for what they speak. */
+const MAX_REMEMBERED = 1000
 
 /** The other nodes: the way to them, what is asked of them and by them, and who of them is gone. */
 export class Peers {
@@ -41,7 +42,10 @@ export class Peers {
   readonly #exchange: Exchange
   readonly #followers: Followers
   readonly forwarder: Forwarder
+  /** Their late words are not heard. */
   readonly #gone = new Set<string>()
+  /** They are there, and nothing that is said to them is understood. */
+  readonly #strangers = new Set<string>()
   /** The nodes that something was said to or heard of. */
   readonly #known = new Set<string>()
   #announcements: Subscription | undefined
@@ -60,6 +64,7 @@ export class Peers {
       logger,
       onItem: (from, item, body) => this.#onItem(from, item, body),
       onGone: (nodeId) => this.#onGone(nodeId),
+      onNotSpoken: (nodeId) => this.#onNotSpoken(nodeId),
       onMissed: () => this.forwarder.missed(),
     })
     const send = (nodeId: string, item: PeerItem, body?: Uint8Array) => {
@@ -72,7 +77,8 @@ export class Peers {
       send,
       onQuestion: (from, id, question) => endpoint.onQuestion(from, id, question),
     })
-    this.forwarder = new Forwarder({ exchange: this.#exchange, send, owned, newTail, settings })
+    const another = (format: number) => this.another(new Set(), format)
+    this.forwarder = new Forwarder({ exchange: this.#exchange, send, another, owned, newTail, settings })
   }
 
   /** Hears what is said to `identity` from now on. Rejects when it cannot: then nobody must learn of that identity. */
@@ -88,12 +94,22 @@ export class Peers {
     this.#timer.unref()
   }
 
-  /** Some other node, and none of `except`; undefined: there is none. */
-  async another(except: ReadonlySet<string>): Promise<string | undefined> {
+  /** Is it a node that has no version of messages in common with this one? */
+  isStranger(nodeId: string): boolean {
+    return this.#strangers.has(nodeId)
+  }
+
+  /** Some other node that can have a session in that format, and none of `except`; undefined: there is none. */
+  async another(except: ReadonlySet<string>, format: number): Promise<string | undefined> {
     const { directory, settings } = this.#options
+    const isFit = (profile: string) => {
+      const { messages, formats } = readProfile(profile)
+      return commonVersion(MESSAGES, messages) !== undefined && isIn(formats, format)
+    }
     try {
       const others = (await directory.nodes.list()).filter(
-        ({ id }) => id !== this.#identity?.id && !this.#gone.has(id) && !except.has(id),
+        ({ id, profile }) =>
+          id !== this.#identity?.id && !this.#gone.has(id) && !except.has(id) && isFit(profile),
       )
       return others[Math.floor(Math.random() * others.length)]?.id
     } catch (error) {
@@ -153,12 +169,22 @@ export class Peers {
 
   /** Ids are never used again, so what is gone is gone for good: a late question of it must not be worked at. */
   #onGone(nodeId: string): void {
-    // Also when that is known: a store that came back without its last moments may still name it, and it was asked again.
-    if (!this.#gone.has(nodeId) && this.#gone.size >= MAX_GONE)
-      this.#gone.delete(this.#gone.values().next().value!)
-    this.#gone.add(nodeId)
-    this.#known.delete(nodeId)
+    remember(this.#gone, nodeId)
     this.#link.forget(nodeId)
+    this.#lost(nodeId)
+  }
+
+  #onNotSpoken(nodeId: string): void {
+    remember(this.#strangers, nodeId)
+    this.#lost(nodeId)
+  }
+
+  /**
+   * Also when that is known: it may have been asked since, by who had read in the store that it was there. A store that came
+   * back without its last moments may name it long after.
+   */
+  #lost(nodeId: string): void {
+    this.#known.delete(nodeId)
     this.#exchange.gone(nodeId)
     this.#followers.gone(nodeId)
     this.forwarder.gone(nodeId)
@@ -175,4 +201,9 @@ export class Peers {
       settings.logger.warn({ error: errorText(error) }, 'an announcement was not understood')
     }
   }
+}
+
+function remember(ids: Set<string>, nodeId: string): void {
+  if (ids.size >= MAX_REMEMBERED && !ids.has(nodeId)) ids.delete(ids.values().next().value!)
+  ids.add(nodeId)
 }

@@ -29,6 +29,8 @@ export interface FollowQuestion {
   readonly streamId: string
   /** Who follows: the owner may have the session in the store without having it in memory. */
   readonly principal: Principals
+  /** The session may be nobody's: take it. */
+  readonly take?: true
   readonly request: WireRequest
 }
 

@@ -5,6 +5,7 @@ import type { Settings } from '../../options.ts'
 import { Stop, type StopSignal } from '../../stop.ts'
 import { type Cursor, parseEventId } from '../../store/event-id.ts'
 import type { EventLog, OpenStream, SessionState } from '../../store/port.ts'
+import { FORMATS, formatOf } from '../../versions.ts'
 import {
   type Answer,
   clientHeaders,
@@ -232,12 +233,16 @@ export class LiveSession {
     this.#told = true
   }
 
-  /** Stores whose the session is, where that was found out before it came to life. */
-  async saveBinding(): Promise<void> {
+  /**
+   * Stores whose the session is, where that was found out before it came to life; and in which format it is from now on,
+   * before anything of that format is appended.
+   */
+  async saveClaimed(): Promise<void> {
     const { principalSource, credential } = this.local.binding.state
     const known = this.#state
-    if (principalSource !== known.principalSource || credential?.digest !== known.credential?.digest)
-      await this.#save(known)
+    const isBound =
+      principalSource === known.principalSource && credential?.digest === known.credential?.digest
+    if (!isBound || formatOf(known) !== FORMATS.writes) await this.#save(known)
   }
 
   /** Runs a request again that was not finished, for the `runs`th time. */
@@ -424,7 +429,7 @@ export class LiveSession {
   async #save(changed: SessionState): Promise<void> {
     const { saveState, onLost, settings, local } = this.#options
     const { principalSource: _source, credential: _credential, ...state } = changed
-    this.#state = { ...state, ...local.binding.state }
+    this.#state = { ...state, ...local.binding.state, format: FORMATS.writes }
     try {
       this.#unsaved = false
       if (!(await saveState(this.#state, local.binding.principal))) onLost()

@@ -5,6 +5,7 @@ import type { Settings } from '../../options.ts'
 import { Stop, type StopSignal } from '../../stop.ts'
 import type { ClaimedSession, EventLog, OpenStream, SessionRecord } from '../../store/port.ts'
 import type { Store } from '../../store/store.ts'
+import { formatOf, isReadable } from '../../versions.ts'
 import { AppSilent } from '../live/ask-app.ts'
 import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
 import { LiveSession } from '../live/live-session.ts'
@@ -40,8 +41,8 @@ export type Found =
   | { readonly missing: true }
   /** Not ours, says the store; only where nothing but our own was asked for. */
   | { readonly moved: true }
-  /** Nobody's; only where it was not to be claimed. */
-  | { readonly free: true }
+  /** Nobody's, in that format; where it was not to be claimed, or cannot be read here. */
+  | { readonly free: number }
 
 const MISSING = { missing: true } as const
 const AWAY = () => ({ answer: appAway(), away: true }) as const
@@ -92,12 +93,15 @@ export class OwnedSessions {
       const asked = monotonicNow()
       const record = await directory.sessions.get(id)
       node.noteAnswer(asked)
-      if (!record || !mayHave(record, principal)) return MISSING
+      if (!record) return MISSING
+      // What cannot be read is left to a node that can, and so is the question whose it is.
+      const readable = isReadable(record.state)
+      if (readable && !mayHave(record, principal)) return MISSING
       const { id: self } = await node.join()
       if (own && record.owner !== self) return { moved: true }
       const elsewhere = record.owner !== null && record.owner !== self
       if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
-      if (!claim) return { free: true }
+      if (!claim || !readable) return { free: formatOf(record.state) }
       if (this.#options.app.presence?.away) {
         if (!this.#lifecycle.has(id)) return AWAY()
         // It is being given up: then somebody else can have it, and not before.

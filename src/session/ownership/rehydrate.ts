@@ -80,7 +80,7 @@ export async function restore(live: LiveSession, state: SessionState, signal: St
     const some = requests.slice(i, i + TOGETHER)
     await Promise.all(some.map(({ method, params }) => live.local.ask(method, params, signal)))
   }
-  await live.saveBinding()
+  await live.saveClaimed()
 }
 
 /**

@@ -57,6 +57,12 @@ export function shuttingDown(): WholeAnswer {
   return refuse(503, 'This process is shutting down; try again.', { retryAfter: 1 })
 }
 
+/** What was asked for is there, and a process of another release will answer. */
+export function otherRelease(): WholeAnswer {
+  const text = 'This session is served by another release than that of this process; try again.'
+  return refuse(503, text, { retryAfter: 1 })
+}
+
 /** The server behind `{ url }` cannot be reached. */
 export function appAway(): WholeAnswer {
   return refuse(503, 'The server behind this endpoint does not answer; try again.', { retryAfter: 1 })

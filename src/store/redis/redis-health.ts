@@ -14,8 +14,16 @@ return 1
 /**
  * The version of the layout described in redis-keys.ts. 2: a log's head holds larger generations, and counts the open
  * streams, which lie beside it. What layout 1 holds is read as it is, and becomes layout 2 where it is written.
+ *
+ * It is raised by what the release before cannot go on with, and by nothing else: whatever stands in `layout` is what a
+ * release must know.
  */
 export const LAYOUT = 2
+
+/** What is no number is no layout of ours. */
+export function knowsLayout(layout: number): boolean {
+  return layout <= LAYOUT
+}
 
 const OLDEST = [6, 2] as const
 
@@ -27,7 +35,7 @@ export async function checkServer(client: RedisClient, keys: RedisKeys, where: s
     throw new PersistError('INVALID_ARGUMENT', `Redis at ${where} ${needs}.`)
   }
   const layout = await layoutOf(client, keys)
-  if (layout !== undefined && layout > LAYOUT) {
+  if (layout !== undefined && !knowsLayout(layout)) {
     const facts = `The data at ${where} has layout ${layout}, and this release knows ${LAYOUT} at the most`
     throw new PersistError('SCHEMA_TOO_NEW', `${facts}; upgrade mcp-persist.`)
   }

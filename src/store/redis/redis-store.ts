@@ -8,7 +8,7 @@ import { RedisBus } from './redis-bus.ts'
 import { READS, RedisConnection } from './redis-connection.ts'
 import type { RedisClientLike } from './redis-driver.ts'
 import { unavailable } from './redis-errors.ts'
-import { checkServer, describeServers, LAYOUT, layoutOf, markLayout } from './redis-health.ts'
+import { checkServer, describeServers, knowsLayout, LAYOUT, layoutOf, markLayout } from './redis-health.ts'
 import { RedisIndex } from './redis-index.ts'
 import { RedisKeys } from './redis-keys.ts'
 import { RedisLog } from './redis-log.ts'
@@ -123,7 +123,7 @@ export class RedisBackend implements Backend {
       const [latencyMs, { version, warnings }, layout] = await withTimeout(asked, this.#timeout, late)
       const migrations = { applied: layout === undefined ? [] : [`layout ${layout}`], pending: [] }
       const facts = { backend, version, latencyMs, migrations, warnings }
-      if (layout === undefined || layout <= LAYOUT) return { ...facts, ok: true }
+      if (layout === undefined || knowsLayout(layout)) return { ...facts, ok: true }
       const error = `The data has layout ${layout}, and this release knows ${LAYOUT}; upgrade mcp-persist.`
       return { ...facts, ok: false, error }
     } catch (error) {

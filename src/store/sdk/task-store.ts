@@ -8,9 +8,11 @@ import {
   findTask,
   isTerminal,
   noSuchTask,
+  readTask,
   type Task,
   type TaskChange,
   type TaskValue,
+  writeTask,
 } from './task-value.ts'
 
 export type { Task } from './task-value.ts'
@@ -102,7 +104,7 @@ export function taskStore<R extends object>(
       const taskId = newTaskId(now)
       const task: Task = { taskId, status: 'working', ttl, createdAt: at, lastUpdatedAt: at, pollInterval }
       const node = (watch && local.current) || null
-      const value = JSON.stringify({ task, node } satisfies TaskValue)
+      const value = writeTask({ task, node })
       await tasks.create({ id: taskId, sessionId: sessionId ?? null, value, ttl })
       return task
     },
@@ -144,7 +146,11 @@ export function taskStore<R extends object>(
       }
       const query = { sessionId: sessionId ?? null, limit: PAGE, ...(cursor !== undefined && { cursor }) }
       const { tasks: records, next } = await tasks.list(query)
-      const found = records.map((record) => ({ record, value: JSON.parse(record.value) as TaskValue }))
+      // What this release does not read is listed by a process that does.
+      const found = records.flatMap((record) => {
+        const value = readTask(record)
+        return value ? [{ record, value }] : []
+      })
       const values = await Promise.all(found.map(settled))
       return { tasks: values.map(({ task }) => task), ...(next !== undefined && { nextCursor: next }) }
     },

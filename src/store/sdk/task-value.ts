@@ -1,4 +1,5 @@
 import { PersistError } from '../../errors.ts'
+import { FORMATS, type Formatted, formatOf, isReadable } from '../../versions.ts'
 import type { TaskRecord, TaskTable } from '../port.ts'
 
 /** The v1 SDK's `Task`. Times are ISO 8601, spans milliseconds. */
@@ -13,7 +14,7 @@ export interface Task {
 }
 
 /** What a task's row holds, as JSON. */
-export interface TaskValue {
+export interface TaskValue extends Formatted {
   readonly task: Task
   /** The node that runs it; null: nobody knows. */
   readonly node: string | null
@@ -40,7 +41,21 @@ export async function findTask(
   const record = await tasks.get(id)
   if (!record) return undefined
   if (sessionId !== undefined && record.sessionId !== null && record.sessionId !== sessionId) return undefined
-  return { record, value: JSON.parse(record.value) as TaskValue }
+  const value = readTask(record)
+  if (value) return { record, value }
+  // Neither answered as if it were not there, nor ended as if nobody ran it: a process that reads it does both right.
+  const facts = `Task ${id} is stored in format ${formatOf(JSON.parse(record.value) as Formatted)}`
+  throw new PersistError('SCHEMA_TOO_NEW', `${facts}, which this release does not read; upgrade mcp-persist.`)
+}
+
+/** Undefined: it is stored in a format that this release does not read. */
+export function readTask({ value }: TaskRecord): TaskValue | undefined {
+  const stored = JSON.parse(value) as TaskValue
+  return isReadable(stored) ? stored : undefined
+}
+
+export function writeTask(value: TaskValue): string {
+  return JSON.stringify({ ...value, format: FORMATS.writes } satisfies TaskValue)
 }
 
 export function noSuchTask(id: string): PersistError {
@@ -70,7 +85,7 @@ export async function changeTask(
     const { record, value } = found
     const next = change(value)
     if (!next) return value
-    const text = JSON.stringify(next.value)
+    const text = writeTask(next.value)
     const ttl = next.ttl === undefined ? {} : { ttl: next.ttl }
     if (await tasks.replace(id, { version: record.version, value: text, ...ttl })) return next.value
   }

@@ -17,8 +17,8 @@ export const OWNERSHIP: readonly Mutant[] = [
   {
     name: 'the principal of a stored session is not compared',
     file: OWNED,
-    replace: 'if (!record || !mayHave(record, principal)) return MISSING',
-    by: 'if (!record) return MISSING',
+    replace: 'if (readable && !mayHave(record, principal)) return MISSING',
+    by: '',
     with: ['principal', 'strangers', 'idle-0'],
     seeds: 40,
   },
