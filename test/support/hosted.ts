@@ -6,6 +6,7 @@ import type { PersistOptions } from '../../src/index.ts'
 import { fileJournal, type Journal } from './journal.ts'
 import { freePort } from './net/listen.ts'
 import { HostProcess, hostScript } from './process.ts'
+import { NOW, type Release } from './releases.ts'
 import type { ShapeOptions } from './serve.ts'
 
 export interface HostedOptions {
@@ -17,6 +18,10 @@ export interface HostedOptions {
   readonly script?: string
   /** A store URL; `FOLDER` in it becomes a temporary folder. Default `sqlite:FOLDER/mcp.db`. */
   readonly store?: string
+  /** The build that it runs. Default `dist/`. */
+  readonly release?: Release
+  /** Milliseconds that an ordered end may take. Default 2000. */
+  readonly deadline?: number
   /** Where its journal goes, shared with other processes; then the caller ends the process. Default: one of its own. */
   readonly folder?: string
   /** `stableId`: the app uses `persistentSessionId`. */
@@ -34,7 +39,7 @@ export interface Hosted {
 
 /** An app in a process of its own, wrapped by the built package, on a port that it keeps when it starts again. */
 export async function serveHosted(hosted: HostedOptions): Promise<Hosted> {
-  const { shape, upstream, script = 'app.ts', store, app, options } = hosted
+  const { shape, upstream, script = 'app.ts', store, app, options, release = NOW, deadline } = hosted
   const folder = hosted.folder ?? (await mkdtemp(join(tmpdir(), 'mcp-persist-host-')))
   const journalPath = join(folder, 'journal.jsonl')
   const port = await freePort()
@@ -47,7 +52,9 @@ export async function serveHosted(hosted: HostedOptions): Promise<Hosted> {
       MCP_TEST_APP: JSON.stringify(app ?? {}),
       MCP_TEST_OPTIONS: JSON.stringify(options ?? {}),
       MCP_TEST_JOURNAL: journalPath,
+      MCP_TEST_DEADLINE: deadline?.toString(),
       PORT: String(port),
+      ...release.env,
     },
   })
   if (hosted.folder === undefined) {
