@@ -39,7 +39,8 @@ export class Meeting {
   }
 
   static async of(name: string, owner: Hosted, edge: Hosted): Promise<Meeting> {
-    const atOwner = await RawClient.open(owner.url)
+    // No connection that lies in a pool until its server ends it: on a busy machine that is met by the next request.
+    const atOwner = await RawClient.open(owner.url, { headers: { connection: 'close' } })
     const atEdge = atOwner.clone(edge.url)
     return new Meeting(name, owner, atOwner, atEdge, await atEdge.listen())
   }
