@@ -44,6 +44,8 @@ export interface AppRequest {
   readonly url: string
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>
+  /** Of headers that stand more than once and of which `headers` has one line, as Node has: all lines. */
+  readonly lines?: Readonly<Record<string, readonly string[]>> | undefined
   readonly body?: Uint8Array | undefined
   /** The body as JSON, where somebody has parsed it already. */
   readonly parsed?: unknown

@@ -3,7 +3,7 @@ import { findInitialize } from '../json.ts'
 import { type App, type AppRequest, type AppResponse, isEventStream } from './app.ts'
 import { FIRST_UNREAD, HandoffStore } from './handoff-store.ts'
 import { persistentSessionId, withSessionId } from './persistent-session-id.ts'
-import { fromWebResponse, webRequest } from './web.ts'
+import { fromWebResponse, notForFetch, webRequest } from './web.ts'
 
 /** What a factory is told about the session its server is for. */
 export interface FactoryContext {
@@ -45,6 +45,8 @@ export class FactoryApp implements App {
   }
 
   async fetch(request: AppRequest): Promise<AppResponse> {
+    const refused = notForFetch(request)
+    if (refused) return refused
     const id = request.headers['mcp-session-id']
     const session = id === undefined ? undefined : this.#sessions.get(id)
     if (session) return handle(session, request.method === 'GET' ? fromUnread(request) : request)

@@ -1,6 +1,6 @@
 import type { App, AppRequest, AppResponse } from './app.ts'
 import { withSessionId } from './persistent-session-id.ts'
-import { fromWebResponse, webRequest } from './web.ts'
+import { fromWebResponse, notForFetch, webRequest } from './web.ts'
 
 /** Anything with a web-standard `fetch`, such as Hono. The second argument is what `@hono/node-server` gives. */
 export interface Fetcher {
@@ -16,6 +16,8 @@ export class FetchApp implements App {
   }
 
   async fetch(request: AppRequest): Promise<AppResponse> {
+    const refused = notForFetch(request)
+    if (refused) return refused
     const { remote } = request
     const socket = remote && {
       remoteAddress: remote.address,

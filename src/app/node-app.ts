@@ -160,7 +160,7 @@ function incoming(request: AppRequest, socket: Socket): IncomingMessage {
   const raw: string[] = []
   const set = (name: string, value: string) => {
     headers[name] = value
-    raw.push(name, value)
+    for (const line of request.lines?.[name] ?? [value]) raw.push(name, line)
   }
   for (const name in request.headers) {
     if (name !== 'content-length' && name !== 'transfer-encoding') set(name, request.headers[name]!)

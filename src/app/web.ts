@@ -1,6 +1,14 @@
 import type { StopSignal } from '../stop.ts'
 import type { AppRequest, AppResponse, HeaderPairs } from './app.ts'
 
+/** `Request` takes none of these: no app behind `fetch` is ever asked them. */
+const NOT_FOR_FETCH = /^(?:CONNECT|TRACE|TRACK)$/i
+
+/** What an app behind `fetch` answers to a method that it cannot be asked; undefined: it can. */
+export function notForFetch({ method }: AppRequest): AppResponse | undefined {
+  return NOT_FOR_FETCH.test(method) ? fromWebResponse(new Response(null, { status: 405 })) : undefined
+}
+
 export function webRequest(request: AppRequest, withBody = true): Request {
   const { method, headers, url, body, remote, signal } = request
   const origin = `${remote?.encrypted ? 'https' : 'http'}://${headers['host'] || 'localhost'}`

@@ -168,11 +168,12 @@ export class Doors {
   }
 
   #service({ endpoint: url, canonical }: Extract<Way, { endpoint: string }>): Service {
-    const { engine, settings } = this.#options
+    const { engine, settings, resolved } = this.#options
     if (this.closed) return this.#refusing(shuttingDown())
     return {
       url,
       body: { limit: settings.maxBodyBytes },
+      joinsLines: resolved.kind === 'fetch' || resolved.kind === 'url',
       answer: (request) => engine.handle(request, canonical),
       refuse: (answer, caller) => engine.readable(answer, caller),
     }

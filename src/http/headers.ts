@@ -15,6 +15,26 @@ export function nodeHeaders(req: IncomingMessage): RequestHeaders {
   return headers
 }
 
+/** The framing of a body is for Node to judge; a Host that stands twice is refused by it. */
+const OF_NODE = new Set(['content-length', 'transfer-encoding', 'host'])
+
+/**
+ * Headers that stand more than once and of which Node keeps the first line only (two of `Authorization`, say), with all
+ * lines. An app may see them nevertheless, and refuse what it sees.
+ */
+export function droppedLines(req: IncomingMessage): Record<string, readonly string[]> | undefined {
+  const { headers, rawHeaders } = req
+  if (rawHeaders.length === Object.keys(headers).length * 2) return undefined
+  const lines: Record<string, string[]> = Object.create(null)
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!.toLowerCase()
+    if (name.startsWith(':') || OF_NODE.has(name)) continue
+    lines[name] = [...(lines[name] ?? []), rawHeaders[i + 1]!]
+  }
+  const dropped = Object.entries(lines).filter(([name, all]) => all.length > 1 && headers[name] === all[0])
+  return dropped.length === 0 ? undefined : Object.fromEntries(dropped)
+}
+
 export function hostOf({ headers }: IncomingMessage): string | undefined {
   const authority = headers[':authority']
   return authority === undefined ? headers.host : textOf(authority)

@@ -9,7 +9,7 @@ import type { Answer } from '../session/protocol/answer.ts'
 import type { Sink } from '../sse.ts'
 import { Stop } from '../stop.ts'
 import { BodyRefused, readNodeBody } from './body.ts'
-import { forgetEncoding, nodeHeaders, setHeaders } from './headers.ts'
+import { droppedLines, forgetEncoding, nodeHeaders, setHeaders } from './headers.ts'
 import type { Service } from './service.ts'
 
 /** What middleware in front of us may have left on the request. */
@@ -25,8 +25,20 @@ export async function serveNode(req: ParsedRequest, res: ServerResponse, service
   res.on('close', () => gone.stop())
   const { method = 'GET', auth } = req
   const headers = nodeHeaders(req)
+  const lines = droppedLines(req)
+  if (lines && service.joinsLines) {
+    for (const [name, all] of Object.entries(lines)) headers[name] = all.join(', ')
+  }
   const remote = remoteOf(req.socket)
-  const caller: AppRequest = { method, url: service.url, headers, signal: gone, remote, authInfo: auth }
+  const caller: AppRequest = {
+    method,
+    url: service.url,
+    headers,
+    signal: gone,
+    remote,
+    authInfo: auth,
+    ...(lines && !service.joinsLines && { lines }),
+  }
   let request: AppRequest
   try {
     request = service.body && takesBody(method) ? { ...caller, ...(await bodyOf(req, service.body)) } : caller
@@ -42,7 +54,7 @@ export async function serveNode(req: ParsedRequest, res: ServerResponse, service
 }
 
 export function takesBody(method: string): boolean {
-  return method !== 'GET' && method !== 'HEAD' && method !== 'DELETE'
+  return method !== 'GET' && method !== 'HEAD'
 }
 
 async function bodyOf(
@@ -56,6 +68,9 @@ async function bodyOf(
     return { body: Buffer.from(JSON.stringify(req.body)), parsed: req.body }
   }
   const body = await readNodeBody(req, limits)
+  const { 'content-length': length, 'transfer-encoding': coding } = req.headers
+  // None is not an empty one, to an app that reads what it is said to be (`Content-Type`).
+  if (body.byteLength === 0 && length === undefined && coding === undefined) return {}
   return { body, parsed: parseJson(body) }
 }
 

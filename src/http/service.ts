@@ -12,6 +12,8 @@ export interface Service {
     /** For somebody else to decode. */
     readonly encoded?: boolean
   }
+  /** The app is not one of Node: to it, a header that stands more than once is one with commas. */
+  readonly joinsLines?: boolean
   answer(request: AppRequest): Promise<Answer>
   /** What is to be sent where the request cannot even be read. */
   refuse(answer: Answer, caller: AppRequest): Promise<Answer>

@@ -64,6 +64,8 @@ const MENDED_BY_WAITING = ['STORE_UNAVAILABLE', 'OVERLOADED', 'STORE_CLOSED'] as
 
 // Of the endpoint that are known to be one; any other is looked at each time.
 const MAX_SPELLINGS = 100
+/** Bytes of an answer to a caller without a session; what says more is a page, and no endpoint. */
+const MAX_WORDS = 64 * 1024
 
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
@@ -455,10 +457,14 @@ export class Engine {
   async #isEndpoint(request: AppRequest, canonical: string): Promise<boolean> {
     const spelling = request.url.replace(/[?#].*$/s, '')
     if (this.#spellings.has(spelling)) return true
-    const answers = await Promise.all([this.#ask(request), this.#ask({ ...request, url: canonical })])
-    for (const answer of answers) answer?.cancel()
-    const [there, here] = answers
-    if (there === undefined || there.status !== here?.status) return false
+    const patience = patienceOf(this.#options.settings)
+    const [there, here] = await Promise.all(
+      [request, { ...request, url: canonical }].map(async (asked) =>
+        whatItSays(await this.#ask(asked), patience),
+      ),
+    )
+    // By all that it says: a path that the app cannot even read has the status of many a refusal.
+    if (there === undefined || there !== here) return false
     if (this.#spellings.size < MAX_SPELLINGS) this.#spellings.add(spelling)
     return true
   }
@@ -466,8 +472,7 @@ export class Engine {
   /** What the app says to this caller, whatever he has asked for; undefined where it does not say it in time. */
   #ask(caller: AppRequest): Promise<AppResponse | undefined> {
     const { app, settings } = this.#options
-    const id = `mcp-persist-${randomBytes(6).toString('base64url')}`
-    const ping = ownPost(caller, { jsonrpc: '2.0', id, method: 'ping' })
+    const ping = ownPost(caller, { jsonrpc: '2.0', id: 'mcp-persist-0', method: 'ping' })
     return askApp(app, ping, { patience: patienceOf(settings) }).catch(() => undefined)
   }
 
@@ -515,6 +520,16 @@ export class Engine {
       onClose,
     })
   }
+}
+
+/** Status, kind and text of an answer; undefined where there is none, or no end of it. */
+async function whatItSays(answer: AppResponse | undefined, patience: number): Promise<string | undefined> {
+  if (!answer) return undefined
+  const { status, headers } = answer
+  const body = isEventStream(answer) ? '' : readBody(answer, MAX_WORDS).catch(() => undefined)
+  const text = await Promise.race([body, delay(patience)])
+  answer.cancel()
+  return text === undefined ? undefined : `${status} ${header(headers, 'content-type')} ${text}`
 }
 
 /** Revisions from 2026-07-28 on have no sessions. A version that is no date is no revision. */

@@ -160,6 +160,8 @@ it.each([
   ['hono', '/x/../%6dcp', 200],
   ['express5', '/mCP/', 200],
   ['express5', '/%6dcp', 404],
+  // No path at all to Fastify, which says 400 as it does to a client without a session.
+  ['fastify', '/x/%2e%2%2565/mcp', 404],
 ] as const)('%s takes %s for what it takes it for unwrapped: %i', async (front, path, status) => {
   const { origin, url } = await serveFront(front)
   const client = await RawClient.open(url)

@@ -6,10 +6,10 @@ import {
   type WrappableApp,
   withPersistence,
 } from '../../src/index.ts'
-import { type Guard, type GuardedFramework, guardedApp } from '../support/apps/guarded.ts'
+import { type Guard, type GuardedFramework, guardedApp, nodeListener } from '../support/apps/guarded.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { type Journal, memoryJournal } from '../support/journal.ts'
-import { listening } from '../support/net/listen.ts'
+import { listen, listening } from '../support/net/listen.ts'
 
 export interface Line {
   readonly level: string
@@ -79,6 +79,26 @@ export function house(
       other.headers = headersOf(token)
       onTestFinished(() => other.close())
       return other
+    },
+  }
+}
+
+/** The same app without us: the measure. */
+export async function unwrappedHouse(
+  framework: GuardedFramework,
+  guard: Omit<Guard, 'journal' | 'users'> & { users: Record<string, string> },
+) {
+  const users = new Map(Object.entries(guard.users))
+  const { app } = guardedApp(framework, { ...guard, journal: memoryJournal(), users })
+  const { origin, close } = await listen(await nodeListener(app))
+  onTestFinished(close)
+  const url = `${origin}/mcp`
+  return {
+    url,
+    async open(token: string) {
+      const client = await RawClient.open(url, { headers: { authorization: `Bearer ${token}` } })
+      onTestFinished(() => client.close())
+      return client
     },
   }
 }

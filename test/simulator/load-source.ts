@@ -54,7 +54,12 @@ export async function loadSource(mutant?: Mutant): Promise<Source> {
   return module.exports as Source
 }
 
-function mutate({ name, file, replace, by }: Mutant): Plugin {
+export function mutate({
+  name,
+  file,
+  replace,
+  by,
+}: Pick<Mutant, 'name' | 'file' | 'replace' | 'by'>): Plugin {
   return {
     name,
     setup({ onLoad, onEnd }) {

@@ -55,12 +55,20 @@ export interface WireRequest {
   readonly method: string
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
+  readonly lines?: AppRequest['lines']
   readonly remote?: Remote | undefined
   readonly authInfo?: unknown
 }
 
-export function toWire({ method, url, headers, remote, authInfo }: AppRequest): WireRequest {
-  return { method, url, headers, ...(remote && { remote }), ...(authInfo !== undefined && { authInfo }) }
+export function toWire({ method, url, headers, lines, remote, authInfo }: AppRequest): WireRequest {
+  return {
+    method,
+    url,
+    headers,
+    ...(lines && { lines }),
+    ...(remote && { remote }),
+    ...(authInfo !== undefined && { authInfo }),
+  }
 }
 
 export function fromWire({ authInfo, ...wire }: WireRequest, body?: Uint8Array): AppRequest {

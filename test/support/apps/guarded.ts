@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
 import express from 'express'
 import fastify from 'fastify'
 import { Hono } from 'hono'
@@ -31,6 +32,10 @@ export interface Guard {
   readonly noDelete?: boolean
   /** Plain JSON answers. */
   readonly json?: boolean
+  /** Of its servers. Default: all. */
+  readonly tools?: readonly string[]
+  /** A second route to the same sessions. */
+  readonly alias?: string
 }
 
 export interface GuardedApp {
@@ -74,16 +79,21 @@ class Doorman<Transport> {
   }
 
   options(user: string, transport: () => Transport) {
-    const { journal, json = false } = this.#guard
+    const { journal, json = false, tools } = this.#guard
     return {
       journal,
       json,
       eventStore: false,
       generateId: randomUUID,
+      tools,
       onOpen: (id: string) => void this.sessions.set(id, { user, transport: transport() }),
       onClose: (id: string) => void this.sessions.delete(id),
     }
   }
+}
+
+function routesOf({ alias }: Guard): string[] {
+  return alias === undefined ? ['/mcp'] : ['/mcp', alias]
 }
 
 function refusal(status: number): string {
@@ -118,13 +128,16 @@ function nodeGuarded(framework: 'express' | 'fastify' | 'koa', guard: Guard): Gu
     )
     await transport.handleRequest(req, res, body)
   }
+  const routes = routesOf(guard)
   const facts = { seen: () => doorman.seen, sweep: () => doorman.sessions.clear() }
   if (framework === 'fastify') {
     const app = fastify()
-    app.all('/mcp', async (request, reply) => {
-      reply.hijack()
-      await handle(request.raw, reply.raw, request.body)
-    })
+    for (const route of routes) {
+      app.all(route, async (request, reply) => {
+        reply.hijack()
+        await handle(request.raw, reply.raw, request.body)
+      })
+    }
     return { app: app as unknown as WrappableApp, ...facts }
   }
   if (framework === 'koa') {
@@ -137,7 +150,7 @@ function nodeGuarded(framework: 'express' | 'fastify' | 'koa', guard: Guard): Gu
   }
   const app = express()
   app.use(express.json({ limit: '4mb' }))
-  app.all('/mcp', (req, res, next) => {
+  app.all(routes, (req, res, next) => {
     handle(req, res, req.body).catch(next)
   })
   return { app: app as unknown as WrappableApp, ...facts }
@@ -146,7 +159,7 @@ function nodeGuarded(framework: 'express' | 'fastify' | 'koa', guard: Guard): Gu
 function honoGuarded(guard: Guard): GuardedApp {
   const doorman = new Doorman<WebTransport>(guard)
   const app = new Hono()
-  app.all('/mcp', async (c) => {
+  app.on('ALL', routesOf(guard), async (c) => {
     const decided = doorman.decide(c.req.method, (name) => c.req.header(name))
     if ('status' in decided) {
       return new Response(refusal(decided.status), {
@@ -166,6 +179,16 @@ function honoGuarded(guard: Guard): GuardedApp {
     seen: () => doorman.seen,
     sweep: () => doorman.sessions.clear(),
   }
+}
+
+/** Such an app as its author serves it. */
+export async function nodeListener(app: WrappableApp): Promise<RequestListener> {
+  if (typeof app === 'function') return app as RequestListener
+  if ('fetch' in app) return getRequestListener((request, env) => app.fetch(request, env))
+  if ('callback' in app) return app.callback()
+  const { ready, routing } = app as unknown as { ready(): Promise<void>; routing: RequestListener }
+  await ready.call(app)
+  return (req, res) => routing.call(app, req, res)
 }
 
 /** A JSON Web Token as it looks, signed by nobody: whether it is good is for the app's list of tokens to say. */

@@ -40,6 +40,8 @@ export interface SessionOptions {
   generateId(): string
   readonly eventStore: boolean
   readonly json: boolean
+  /** Of the v1 line's server. Default: all. */
+  readonly tools?: readonly string[] | undefined
 }
 
 function transportOptions({ generateId, onOpen, eventStore, json }: SessionOptions) {
@@ -56,7 +58,7 @@ export async function openNodeSession(sdk: SdkLine, options: SessionOptions): Pr
     const transport = new StreamableHTTPServerTransport(transportOptions(options))
     transport.onclose = () => options.onClose(transport.sessionId ?? '')
     // The SDK's own class does not fit its own interface under exactOptionalPropertyTypes.
-    await buildServerV1(options.journal).connect(transport as unknown as TransportV1)
+    await buildServerV1(options.journal, options.tools).connect(transport as unknown as TransportV1)
     return transport
   }
   const transport = new NodeStreamableHTTPServerTransport(transportOptions(options))
@@ -69,7 +71,7 @@ export async function openWebSession(sdk: SdkLine, options: SessionOptions): Pro
   if (sdk === 'v1') {
     const transport = new WebTransportV1(transportOptions(options))
     transport.onclose = () => options.onClose(transport.sessionId ?? '')
-    await buildServerV1(options.journal).connect(transport as unknown as TransportV1)
+    await buildServerV1(options.journal, options.tools).connect(transport as unknown as TransportV1)
     return transport
   }
   const transport = new WebTransportV2(transportOptions(options))

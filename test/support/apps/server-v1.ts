@@ -10,6 +10,7 @@ import {
   SubscribeRequestSchema,
   UnsubscribeRequestSchema,
 } from '@modelcontextprotocol/sdk/types.js'
+import { AjvJsonSchemaValidator } from '@modelcontextprotocol/sdk/validation/ajv'
 import { z } from 'zod'
 import type { Journal } from '../journal.ts'
 import {
@@ -21,14 +22,21 @@ import {
   tools,
 } from './tools.ts'
 
-/** The test server on `@modelcontextprotocol/sdk`: every feature of the protocol that a session can use. */
-export function buildServerV1(journal: Journal): McpServer {
+/** Costs more than the rest of a server; one does for all. */
+const jsonSchemaValidator = new AjvJsonSchemaValidator()
+
+/**
+ * The test server on `@modelcontextprotocol/sdk`: every feature of the protocol that a session can use. `only`: with these
+ * tools, where sessions are many.
+ */
+export function buildServerV1(journal: Journal, only?: readonly string[]): McpServer {
   const mcp = new McpServer(
     { name: 'test-server-v1', version: '1.0.0' },
-    { capabilities: { logging: {}, resources: { subscribe: true, listChanged: true } } },
+    { capabilities: { logging: {}, resources: { subscribe: true, listChanged: true } }, jsonSchemaValidator },
   )
   const state: ServerState = { counter: 0, subscriptions: new Set(), journal }
   for (const { name, annotations, input, run } of tools) {
+    if (only && !only.includes(name)) continue
     mcp.registerTool(
       name,
       { description: `Test tool ${name}`, inputSchema: input, ...(annotations && { annotations }) },

@@ -1,0 +1,95 @@
+import { headerOf, namedIn, type Plan, setHeader } from './plan.ts'
+import type { Outcome } from './wire.ts'
+
+type Both = { readonly unwrapped: Outcome; readonly wrapped: Outcome }
+
+/** A difference that is meant, and why. */
+export interface Allowed {
+  readonly why: string
+  when(plan: Plan, both: Both): boolean
+}
+
+/** Where the wrapped app says no and the other one does not, and where a no means nothing. */
+export const ALLOWED: readonly Allowed[] = [
+  {
+    why: 'a request that carries the id of a session is served at the endpoint, and at no other route',
+    when: ({ target }, { wrapped }) => wrapped.status === 404 && !/^\/mcp/i.test(pathOf(target)),
+  },
+  {
+    why: 'a target or a Host that leads elsewhere, or nowhere, is refused before anybody reads it',
+    when: (_, { wrapped }) =>
+      wrapped.status === 400 && /Bad Request: The (?:request target|Host header)/.test(wrapped.body),
+  },
+  {
+    why: 'Last-Event-ID is not ignored: one that is none of this session is refused',
+    when: (plan, { wrapped }) =>
+      wrapped.status === 400 &&
+      wrapped.body.includes('Invalid event ID') &&
+      headerOf(plan, 'last-event-id') !== undefined,
+  },
+  {
+    why: 'an encoding that nobody here can read is refused, and not ignored',
+    when: (plan, { wrapped }) =>
+      /Content-Encoding/.test(wrapped.body) && headerOf(plan, 'content-encoding') !== undefined,
+  },
+  {
+    why: 'bytes behind a request that are none: whether it is answered before they are read is chance',
+    when: ({ framing }, { wrapped }) =>
+      (framing === 'too short' || framing === 'none') && wrapped.status === 400 && wrapped.body === '',
+  },
+  {
+    why: 'a body that was announced and does not come is waited for, whoever would have asked for it',
+    when: ({ headers, framing }, { wrapped }) =>
+      wrapped.end === 'silent' &&
+      (framing === 'none' || headers.some(([name]) => /^(?:transfer-encoding|content-length)$/i.test(name))),
+  },
+  {
+    why: 'a batch that names one id twice is refused',
+    when: ({ body = '' }, { wrapped }) => {
+      const ids = [...body.matchAll(/"id":([^,}]+)/g)].map(([, id]) => id)
+      return wrapped.status === 400 && body.startsWith('[') && new Set(ids).size < ids.length
+    },
+  },
+  {
+    why: 'a header that stands twice is one with a comma to a server elsewhere, whatever that would make of two',
+    when: ({ headers }, { wrapped }) => {
+      const names = headers.map(([name]) => name.toLowerCase())
+      return wrapped.status >= 400 && new Set(names).size < names.length
+    },
+  },
+  {
+    why: 'what stands in the body of a GET is nobody’s',
+    when: ({ method, body }, { unwrapped }) =>
+      /^(?:GET|HEAD)$/.test(method) && body !== undefined && [400, 413, 415].includes(unwrapped.status),
+  },
+  {
+    why: 'an answer to an instance that is gone is accepted like any other, and dropped',
+    when: (plan, { wrapped }) =>
+      wrapped.status === 202 && /"result"|"error"/.test(plan.body ?? '') && namedIn(plan).has('alice.main'),
+  },
+]
+
+const ABSOLUTE = /^https?:\/\/[^/?#\\]*/i
+
+function pathOf(target: string): string {
+  return target.replace(ABSOLUTE, '')
+}
+
+/**
+ * The same request as the wrapped app means it: the path of an absolute target, a body that is not encoded any more, no session
+ * where the revision has none. An app
+ * that does not understand the one or the other must be asked what it says to this; undefined: it is the same.
+ */
+export function asMeant(plan: Plan): Plan | undefined {
+  const absolute = ABSOLUTE.test(plan.target)
+  const encoded = headerOf(plan, 'content-encoding') !== undefined
+  const sessionless = /^2026-07-28|9999-12-31$/.test(headerOf(plan, 'mcp-protocol-version') ?? '')
+  if (!absolute && !encoded && !sessionless) return undefined
+  const meant = { ...plan, target: pathOf(plan.target) }
+  if (!meant.target.startsWith('/')) meant.target = `/${meant.target}`
+  if (sessionless) setHeader(meant, 'Mcp-Session-Id', undefined)
+  if (!encoded) return meant
+  meant.coding = plan.coding.filter((code) => !plan.encodings.includes(code))
+  setHeader(meant, 'Content-Encoding', undefined)
+  return meant
+}

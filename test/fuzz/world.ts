@@ -1,0 +1,139 @@
+import type { Guard } from '../support/apps/guarded.ts'
+import { type Journal, memoryJournal } from '../support/journal.ts'
+import { openFresh } from './fresh.ts'
+import type { Kind } from './kinds.ts'
+import type { Package } from './package.ts'
+import { namedIn, type Plan, USERS, type User } from './plan.ts'
+import { render } from './render.ts'
+import { type Node, unwrappedNode, wrappedNode } from './side.ts'
+import { Victim } from './victim.ts'
+import type { Outcome } from './wire.ts'
+
+/** What requests and victims call. */
+const TOOLS = ['burst', 'counter', 'echo', 'sample', 'session_id', 'slow', 'subscriptions']
+
+export const SIDES = ['unwrapped', 'wrapped'] as const
+export type Side = (typeof SIDES)[number]
+
+/** An app and the same app wrapped, each with the same two users whose sessions are in use. */
+export class World {
+  readonly kind: Kind
+  readonly journals: Readonly<Record<Side, Journal>> = {
+    unwrapped: memoryJournal(),
+    wrapped: memoryJournal(),
+  }
+  /** What the wrapped one has logged. */
+  readonly log: string[] = []
+  readonly #package: Package
+  readonly #store
+  #unwrapped!: Node
+  #nodes: Node[] = []
+  readonly #victims: Record<Side, Victim[]> = { unwrapped: [], wrapped: [] }
+  #settled = false
+
+  private constructor(kind: Kind, pkg: Package) {
+    this.kind = kind
+    this.#package = pkg
+    this.#store = new pkg.MemoryEventStore()
+  }
+
+  static async open(kind: Kind, pkg: Package): Promise<World> {
+    const world = new World(kind, pkg)
+    world.#unwrapped = await unwrappedNode(kind.framework, world.#guard('unwrapped'))
+    for (let i = kind.place === 'at the owner' ? 1 : 2; i > 0; i -= 1) world.#nodes.push(await world.#node())
+    for (const user of USERS) {
+      world.#victims.unwrapped.push(await world.#victim(user, world.#unwrapped))
+      world.#victims.wrapped.push(await world.#victim(user, world.#nodes[0]!))
+    }
+    return world
+  }
+
+  /** The owner of the users' sessions leaves, and another node comes. */
+  async moveOn(): Promise<void> {
+    this.#settled = true
+    await this.#nodes.shift()!.close()
+    this.#nodes.push(await this.#node())
+    for (const victim of this.#victims.wrapped) victim.move(this.#nodes[0]!.url)
+  }
+
+  async ask(plan: Plan, side: Side): Promise<Outcome> {
+    const node = side === 'unwrapped' ? this.#unwrapped : this.#nodes[plan.number % this.#nodes.length]!
+    const { bytes, odd } = await this.bytes(plan, side)
+    return node.wire.ask(bytes, { method: plan.method, odd })
+  }
+
+  async bytes(plan: Plan, side: Side) {
+    const fresh = new Map<string, string>()
+    for (const name of namedIn(plan)) {
+      const [user, which] = name.split('.') as [User, string]
+      if (which === 'fresh' && USERS.includes(user)) fresh.set(user, await this.#fresh(user, side))
+    }
+    return render(plan, (name) => this.#name(name, side, fresh))
+  }
+
+  /** What is wrong with the users' own sessions. */
+  async check(): Promise<string | undefined> {
+    const wrong = await Promise.all(this.#victims.wrapped.map((victim) => victim.check(this.#settled)))
+    return wrong.find((each) => each !== undefined)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(Object.values(this.#victims).flatMap((list) => list.map((victim) => victim.end())))
+    await Promise.all([this.#unwrapped, ...this.#nodes].map((node) => node.close()))
+    await this.#store.close()
+  }
+
+  secrets(): readonly { user: User; secret: string; ids: readonly string[] }[] {
+    return this.#victims.wrapped.map((victim) => ({
+      user: victim.user,
+      secret: victim.secret,
+      ids: [victim.name('id'), victim.name('own')],
+    }))
+  }
+
+  #name(name: string, side: Side, fresh: ReadonlyMap<string, string>): string {
+    const { header, token } = this.kind.identity
+    const [first = '', which, what = ''] = name.split('.')
+    if (first === 'credential') return header
+    if (first === 'token') return token(which as User)
+    if (which === 'fresh') return what === 'id' || what === 'own' ? (fresh.get(first) ?? '') : '0'
+    // What a spelling has made of a name is none.
+    return this.#victims[side].find(({ user }) => user === first)?.name(what) ?? ''
+  }
+
+  #victim(user: User, { url }: Node): Promise<Victim> {
+    return Victim.open(user, url, this.#headers(user))
+  }
+
+  #fresh(user: User, side: Side): Promise<string> {
+    const { wire } = side === 'wrapped' ? this.#nodes[0]! : this.#unwrapped
+    const { header, token } = this.kind.identity
+    return openFresh(wire, `${header}: ${token(user)}`)
+  }
+
+  #headers(user: User): Record<string, string> {
+    const { header, token } = this.kind.identity
+    return { [header.toLowerCase()]: token(user) }
+  }
+
+  #node(): Promise<Node> {
+    return wrappedNode(this.kind, this.#guard('wrapped'), {
+      pkg: this.#package,
+      store: this.#store,
+      log: (line) => void this.log.push(line),
+    })
+  }
+
+  #guard(side: Side): Guard {
+    const { header, token, appLooks, setsAuth } = this.kind.identity
+    return {
+      journal: this.journals[side],
+      users: new Map(USERS.map((user) => [token(user).replace(/^Bearer /, ''), user])),
+      header: header.toLowerCase(),
+      alias: '/rpc',
+      tools: TOOLS,
+      ...((appLooks || side === 'unwrapped') && { stranger: 404 }),
+      ...(setsAuth && { setsAuth }),
+    }
+  }
+}
