@@ -23,9 +23,16 @@ export class Victim {
   }
 
   static async open(user: User, url: string, headers: Record<string, string>): Promise<Victim> {
-    const victim = new Victim(user, await RawClient.open(url, { headers }))
-    await victim.#begin()
-    return victim
+    for (let left = 3; ; left -= 1) {
+      try {
+        const victim = new Victim(user, await RawClient.open(url, { headers }))
+        await victim.#begin()
+        return victim
+      } catch (error) {
+        // `fetch` keeps connections to ports that another server has now.
+        if (left === 0 || !(error instanceof TypeError)) throw error
+      }
+    }
   }
 
   async #begin(): Promise<void> {

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { type GuardedFramework, guardedFrameworks } from '../support/apps/guarded.ts'
 import type { Message, RawClient } from '../support/clients/raw-client.ts'
 import { until } from '../support/wait.ts'
-import { house, statusOf } from './support.ts'
+import { type GuardedFront, guardedFronts, house, statusOf } from './support.ts'
 
 const users = { 'alice-1': 'alice', 'bob-1': 'bob' }
 /** Mallory has no account at all. */
@@ -25,8 +24,8 @@ async function everything(client: RawClient, lastEventId: string, question: Mess
 }
 
 /** By whatever status the app refuses, with or without us knowing who is who. */
-const cases = guardedFrameworks.flatMap((framework) =>
-  [404, 403, 400].map((status) => [framework, status] as [GuardedFramework, number]),
+const cases = guardedFronts.flatMap((framework) =>
+  [404, 403, 400].map((status) => [framework, status] as [GuardedFront, number]),
 )
 
 describe.each(cases)('a %s app that keeps sessions of others with %i', (framework, stranger) => {
@@ -66,7 +65,7 @@ describe.each(cases)('a %s app that keeps sessions of others with %i', (framewor
   )
 })
 
-describe.each(guardedFrameworks)('a %s app without a route for DELETE', (framework) => {
+describe.each(guardedFronts)('a %s app without a route for DELETE', (framework) => {
   it('says so to the client itself, and its session and calls live on', async () => {
     const home = house(framework, { users, noDelete: true })
     const node = await home.node()
@@ -85,7 +84,7 @@ describe.each(guardedFrameworks)('a %s app without a route for DELETE', (framewo
   })
 })
 
-describe.each(guardedFrameworks)('a %s app that has lost a session', (framework) => {
+describe.each(guardedFronts)('a %s app that has lost a session', (framework) => {
   it('is given it anew for its own client, and not because of a stranger', async () => {
     const home = house(framework, { users, stranger: 404 })
     const node = await home.node()

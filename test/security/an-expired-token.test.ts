@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
-import { guardedFrameworks, jwt } from '../support/apps/guarded.ts'
-import { house, statusOf } from './support.ts'
+import { jwt } from '../support/apps/guarded.ts'
+import { guardedFronts, house, statusOf } from './support.ts'
 
 const [old, fresh] = [1, 2].map((n) => jwt({ iss: 'https://issuer.example', sub: 'alice', n }))
 const users = { [old!]: 'alice', [fresh!]: 'alice', 'alice-1': 'alice', 'alice-2': 'alice' }
 const userOf = { 'Bearer alice-1': 'alice', 'Bearer alice-2': 'alice' } as Record<string, string>
 
-describe.each(guardedFrameworks)('a %s app has swept a session whose last token has run out', (framework) => {
+describe.each(guardedFronts)('a %s app has swept a session whose last token has run out', (framework) => {
   it('is asked by its user, verified in front of us, who has another token', async () => {
     const home = house(
       framework,

@@ -6,10 +6,20 @@ import {
   type WrappableApp,
   withPersistence,
 } from '../../src/index.ts'
-import { type Guard, type GuardedFramework, guardedApp, nodeListener } from '../support/apps/guarded.ts'
+import {
+  type Guard,
+  type GuardedFramework,
+  guardedApp,
+  guardedFrameworks,
+  nodeListener,
+} from '../support/apps/guarded.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { type Journal, memoryJournal } from '../support/journal.ts'
 import { listen, listening } from '../support/net/listen.ts'
+
+/** What users wrap, `url` being an Express app in a server of its own. */
+export const guardedFronts = [...guardedFrameworks, 'url'] as const
+export type GuardedFront = (typeof guardedFronts)[number]
 
 export interface Line {
   readonly level: string
@@ -47,7 +57,7 @@ export interface House {
 
 /** Nodes with an app that knows its users, over one store. */
 export function house(
-  framework: GuardedFramework,
+  front: GuardedFront,
   guard: Omit<Guard, 'journal' | 'users'> & { users: Record<string, string> },
   options: PersistOptions = {},
 ): House {
@@ -65,8 +75,9 @@ export function house(
     journal,
     users,
     async node() {
+      const framework = front === 'url' ? 'express' : front
       const { app, sweep, seen } = guardedApp(framework, { ...guard, journal, users })
-      const served = await serveApp(app, store, options)
+      const served = await serveApp(front === 'url' ? await behindUrl(app) : app, store, options)
       return { ...served, sweep, seen }
     },
     async open(node, token) {
@@ -81,6 +92,12 @@ export function house(
       return other
     },
   }
+}
+
+async function behindUrl(app: WrappableApp): Promise<WrappableApp> {
+  const { origin, close } = await listen(await nodeListener(app))
+  onTestFinished(close)
+  return { url: origin }
 }
 
 /** The same app without us: the measure. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { guardedFrameworks, jwt } from '../support/apps/guarded.ts'
+import { jwt } from '../support/apps/guarded.ts'
 import { until } from '../support/wait.ts'
-import { type House, house, statusOf } from './support.ts'
+import { guardedFronts, type House, house, statusOf } from './support.ts'
 
 const alice1 = jwt({ iss: 'https://issuer.example', sub: 'alice', n: 1 })
 const alice2 = jwt({ iss: 'https://issuer.example', sub: 'alice', n: 2 })
@@ -23,7 +23,7 @@ async function stored({ store }: House, id: string): Promise<unknown> {
   return { principal: record?.principal, state: record?.state, delivered: record?.delivered, events }
 }
 
-describe.each(guardedFrameworks)('a session of a %s app whose process is gone', (framework) => {
+describe.each(guardedFronts)('a session of a %s app whose process is gone', (framework) => {
   it.each([
     ['authorization', 'an opaque token'],
     ['x-api-key', 'an API key'],
