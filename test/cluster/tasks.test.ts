@@ -89,7 +89,7 @@ describe.each(backends)('tasks of the v1 SDK, three processes on %s', (backend) 
     await expect(result(taskId)).rejects.toThrow(/cancelled/)
   })
 
-  it('another session does not find it', async () => {
+  it('another session does not find it (CVE-2026-52870)', async () => {
     const [mine, theirs] = [await open(), await open()]
     const { taskId } = await mine.begin('work', { tag: 'private', ms: 1 })
     await mine.ended(taskId)

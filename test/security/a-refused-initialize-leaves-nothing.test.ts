@@ -64,7 +64,7 @@ describe.each([...backends, 'memory' as const])('in %s', (backend) => {
   })
 })
 
-it('ten thousand that are refused cost nothing, and leave room for everybody', async () => {
+it('ten thousand that are refused cost nothing, and leave room for everybody (CVE-2026-59951)', async () => {
   const journal = memoryJournal()
   const { app } = guardedApp('express', { journal, users: new Map([['alice-1', 'alice']]) })
   const { url, handler } = await serveApp(app, 'memory:', { maxSessions: 3 })
