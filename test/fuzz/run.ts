@@ -19,6 +19,8 @@ export interface RunOptions {
   /** The first number, and one behind the last. */
   readonly from: number
   readonly to: number
+  /** Milliseconds after which no other world is begun. */
+  readonly most?: number
   /** Of so many processes the one of this number, which does every so manieth block. Default: all. */
   readonly share?: { readonly one: number; readonly of: number }
   /** Of every world. Default: each block has one of its own. */
@@ -34,6 +36,7 @@ export async function run({
   seed,
   from,
   to,
+  most = Number.POSITIVE_INFINITY,
   share,
   kind,
   untilOne,
@@ -41,13 +44,14 @@ export async function run({
 }: RunOptions): Promise<Violation[]> {
   const violations: Violation[] = []
   let number = from
+  const began = performance.now()
   const unhandled = (error: unknown) => {
     violations.push({ number, rule: 'the process', message: String((error as Error)?.stack ?? error) })
   }
   process.on('unhandledRejection', unhandled)
   process.on('uncaughtException', unhandled)
   try {
-    while (number < to && !(untilOne && violations.length > 0)) {
+    while (number < to && performance.now() - began < most && !(untilOne && violations.length > 0)) {
       const end = Math.min(to, (Math.floor(number / BLOCK) + 1) * BLOCK)
       if (share && Math.floor(number / BLOCK) % share.of !== share.one) {
         number = end
