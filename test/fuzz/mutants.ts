@@ -12,7 +12,6 @@ export interface Mutant {
 }
 
 const DOORS = 'src/http/doors.ts'
-const ENGINE = 'src/session/engine.ts'
 const OWNED = 'src/session/ownership/owned-sessions.ts'
 const LOCAL_APP = 'src/session/live/local-app.ts'
 const LIVE_SESSION = 'src/session/live/live-session.ts'
@@ -74,14 +73,6 @@ export const MUTANTS: readonly Mutant[] = [
     by: 'joinsLines: false',
     world: 'hono, opaque tokens, at the owner',
     requests: 500,
-  },
-  {
-    name: 'a request of a revision without sessions keeps its session',
-    file: ENGINE,
-    replace: 'id === undefined ? request : withoutSession(request)',
-    by: 'request',
-    world: 'express, the option principal, at the owner',
-    requests: 1500,
   },
   {
     name: 'who asks is not asked of the app before a call reaches the session',
