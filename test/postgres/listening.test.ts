@@ -122,7 +122,36 @@ test('a connection that went dead without a word is cut, and another one hears',
   await more.close()
 }, 30_000)
 
-test('the lock of a node whose lease is over is let go, whoever notices it', async () => {
+test('a connection that is lost while its node waits to say that it has its lock is replaced too', async () => {
+  const { schema, store } = await through()
+  const heard: (string | undefined)[] = []
+  await store.bus.subscribe('a', (text) => heard.push(text))
+  await store.nodes.register(node('n'), 60_000)
+  const pid = async () => {
+    const text = `SELECT pid FROM pg_stat_activity WHERE application_name = 'mcp-persist (wake-ups)'`
+    return (await client.query(text)).rows[0]?.pid as number | undefined
+  }
+  const lose = async (lost: number) => void (await client.query(`SELECT pg_terminate_backend(${lost})`))
+  const writer = await admin(service.url)
+  await writer.query('BEGIN')
+  await writer.query(`LOCK TABLE ${schema}.mcp_nodes IN EXCLUSIVE MODE`)
+  const first = (await pid())!
+  await lose(first)
+  const second = await until('another connection that has its lock', async () => {
+    const found = await pid()
+    return (await locks()) === 1 && found !== first && found
+  })
+  await lose(second)
+  await sleep(100)
+  await writer.query('ROLLBACK')
+  await until('a publication to come through', async () => {
+    await store.bus.publish('a', 'again')
+    return heard.includes('again')
+  })
+  await until('the node to have its lock', async () => (await locks()) === 1)
+})
+
+test('the lock of a node whose lease is let go, whoever notices it', async () => {
   const { gate, store } = await through()
   await store.bus.subscribe('a', () => {})
   await store.nodes.register(node('renews'), 100)

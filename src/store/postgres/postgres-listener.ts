@@ -142,6 +142,7 @@ export class PostgresListener {
       // Channels that come meanwhile are met by this loop; those that come later find the connection.
       for (const name of this.#channels.keys()) await connection.run(`LISTEN ${name}`)
       if (this.#closed) throw closed()
+      if (connection.ended) throw this.#late()
     } catch (error) {
       connection.destroy()
       throw error
@@ -151,7 +152,8 @@ export class PostgresListener {
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT)
     this.#heartbeat.unref()
     if (this.#missed) this.#tellAll()
-    for (const nodeId of this.#nodes.keys()) await this.#lock(nodeId, connection)
+    // It is open now. Nobody waits for the locks: lost before it has them it would be reopened only after them, by nobody.
+    void this.#lockAll(connection)
     return connection
   }
 
@@ -187,6 +189,10 @@ export class PostgresListener {
     if (!connection) return
     // One that does not answer is destroyed for it, and so lost.
     await connection.run('SELECT 1').catch(() => {})
+    await this.#lockAll(connection)
+  }
+
+  async #lockAll(connection: ListeningConnection): Promise<void> {
     for (const nodeId of this.#nodes.keys()) await this.#lock(nodeId, connection)
   }
 

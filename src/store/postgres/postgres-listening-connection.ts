@@ -56,6 +56,10 @@ export class ListeningConnection {
     return Number(this.#client.processID ?? 0)
   }
 
+  get ended(): boolean {
+    return this.#ended
+  }
+
   run<Row>(text: string): Promise<Row[]> {
     const running = this.#last.then(async () => {
       const { late, timeout } = this.#options
