@@ -4,7 +4,7 @@ import { MESSAGE_LIMIT, type Subscription } from '../port.ts'
 import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { channelName, type PostgresListener } from './postgres-listener.ts'
-import { isAlive } from './postgres-nodes.ts'
+import { isAlive, type PostgresNodes } from './postgres-nodes.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
 import { packScalars, packTexts, unpacked } from './postgres-text.ts'
 
@@ -12,6 +12,7 @@ export interface PostgresMessagesOptions {
   readonly connections: PostgresConnections
   readonly schema: PostgresSchema
   readonly listener: PostgresListener
+  readonly nodes: PostgresNodes
   readonly maxWaiting: number
   /** Resolves when the tables of nodes and parcels are known to be there. */
   readonly opened: () => Promise<void>
@@ -21,6 +22,9 @@ interface Message {
   readonly nodeId: string
   readonly body: Uint8Array
 }
+
+/** How the node fares that it was for. `silent`: its lease runs, and its lock seems to be free. */
+type Sent = 'gone' | 'silent' | 'alive'
 
 interface Parcel {
   readonly id: string
@@ -44,7 +48,7 @@ const PARCEL_LIFE = "interval '1 minute'"
  */
 export class PostgresMessages {
   readonly #options: PostgresMessagesOptions
-  readonly #outgoing: GroupCommit<Message, boolean>
+  readonly #outgoing: GroupCommit<Message, Sent>
   readonly #incoming: GroupCommit<Parcel, Uint8Array | undefined>
   /** Parcels on their way, so that two receivers of one node fetch theirs once. */
   readonly #fetching = new Map<string, Promise<Uint8Array | undefined>>()
@@ -68,7 +72,8 @@ export class PostgresMessages {
       const facts = `A message of ${body.byteLength} bytes was to be sent to node ${nodeId}`
       throw new PersistError('INVALID_ARGUMENT', `${facts}; ${MESSAGE_LIMIT} are the most.`)
     }
-    return this.#outgoing.add({ nodeId, body })
+    const sent = await this.#outgoing.add({ nodeId, body })
+    return sent === 'alive' || (sent === 'silent' && !(await this.#options.nodes.isDead(nodeId)))
   }
 
   async receive(nodeId: string, onMessage: OnMessage): Promise<Subscription> {
@@ -93,7 +98,7 @@ export class PostgresMessages {
     await Promise.all([this.#outgoing.settled(), this.#incoming.settled()])
   }
 
-  async #send(batch: readonly Message[]): Promise<readonly Outcome<boolean>[]> {
+  async #send(batch: readonly Message[]): Promise<readonly Outcome<Sent>[]> {
     const { opened, schema, connections } = this.#options
     await opened()
     const nodes = new Map<string, number>()
@@ -125,18 +130,19 @@ export class PostgresMessages {
       )
     }
     const text = `
-WITH alive AS MATERIALIZED (
-  SELECT place, channel FROM unnest(${unpacked(1)}, ${unpacked(2)}) WITH ORDINALITY AS asked (id, channel, place)
-  JOIN ${schema.quoted('mcp_nodes')} AS node USING (id) WHERE ${isAlive('node')}
+WITH registered AS MATERIALIZED (
+  SELECT place, channel, ${isAlive('node')} AS alive
+  FROM unnest(${unpacked(1)}, ${unpacked(2)}) WITH ORDINALITY AS asked (id, channel, place)
+  JOIN ${schema.quoted('mcp_nodes')} AS node USING (id) WHERE lease_until > clock_timestamp()
 )${parcels.length > 0 ? kept(schema) : ''}
-SELECT place, pg_notify(channel, payload), set_config('synchronous_commit', 'off', true)
-FROM alive JOIN unnest($3::bigint[], ${unpacked(4)}) AS message (place, payload) USING (place)`
-    const rows = await connections.query<{ place: string | number }>(
+SELECT place, alive, pg_notify(channel, payload), set_config('synchronous_commit', 'off', true)
+FROM registered JOIN unnest($3::bigint[], ${unpacked(4)}) AS message (place, payload) USING (place)`
+    const rows = await connections.query<{ place: string | number; alive: boolean }>(
       { text, values },
       { repeatable: true, urgent: true },
     )
-    const alive = new Set(rows.map(({ place }) => Number(place)))
-    return places.map((place) => ({ ok: alive.has(place) }))
+    const alive = new Map(rows.map((row) => [Number(row.place), row.alive]))
+    return places.map((place) => ({ ok: fares(alive.get(place)) }))
   }
 
   #take(payload: string): Promise<Uint8Array | undefined> {
@@ -173,8 +179,14 @@ const kept = (schema: PostgresSchema) => `, kept AS (
   FROM (
     SELECT id, size, place, sum(size) OVER (ORDER BY rank) AS till
     FROM unnest(${unpacked(6)}, $7::int[], $8::bigint[]) WITH ORDINALITY AS parcel (id, size, place, rank)
-  ) AS parcel JOIN alive USING (place)
+  ) AS parcel JOIN registered USING (place)
 )`
+
+/** Undefined: it is not registered, or its lease is over. */
+function fares(alive: boolean | undefined): Sent {
+  if (alive === undefined) return 'gone'
+  return alive ? 'alive' : 'silent'
+}
 
 function inbox(nodeId: string): string {
   return `inbox:${nodeId}`

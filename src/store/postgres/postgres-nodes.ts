@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { delay } from '../../clock.ts'
 import type { NodeRecord, NodeTable } from '../port.ts'
 import type { PostgresListener } from './postgres-listener.ts'
 import { type PostgresSchema, span } from './postgres-schema.ts'
@@ -11,14 +12,16 @@ import { decodeText, encodeText } from './postgres-text.ts'
  * a living node may be cut, and the server may have ended them all. But then
  *
  * - the node tries again at once and at least every 250 ms, and has its lock back about as soon as anybody can reach
- *   the server: so who would take a session looks twice, `LOCK_GRACE` apart, and the second look takes nothing when the
+ *   the server: so who would call it dead looks twice, `LOCK_GRACE` apart, and the second look finds it alive when the
  *   lock is held again or the lease was renewed in between;
+ * - who calls it dead ends its lease in the same step. For the others a dead node is gone for good, and its word is not
+ *   heard any more: one that was alive after all must not go on under that id, and learns it at its next renewal;
  * - a node that cannot get its lock (an old connection of its own, half dead, still holds it; a pooler stands in
  *   between) has no `lock_key`, and is then dead only when its lease is over;
  * - and should all this be wrong, the generation still fences the old owner's writes: the living lose a session, no
  *   session is written by two.
  */
-export const LOCK_GRACE = 750
+const LOCK_GRACE = 750
 
 /** SQL for "its lease runs, and its lock is not free"; a look takes the lock shared, for this one statement. */
 export function isAlive(node: string): string {
@@ -31,12 +34,16 @@ export function lockKey(schema: string, nodeId: string): string {
   return hash.readBigInt64BE().toString()
 }
 
+/** SQL for a lease in microseconds, so that it comes back as it is. */
+const LEASE = '(extract(epoch FROM lease_until) * 1000000)::bigint'
+
 const URGENT = { repeatable: true, urgent: true }
 
 export class PostgresNodes implements NodeTable {
   readonly #schema: PostgresSchema
   readonly #listener: PostgresListener
   readonly #opened: () => Promise<void>
+  readonly #verdicts = new Map<string, Promise<boolean>>()
 
   constructor(schema: PostgresSchema, listener: PostgresListener, opened: () => Promise<void>) {
     this.#schema = schema
@@ -78,13 +85,14 @@ export class PostgresNodes implements NodeTable {
 
   async get(id: string): Promise<NodeRecord | undefined> {
     await this.#opened()
-    const [row] = await this.#schema.rows<{ public_key: string; profile: string }>(
+    const [row] = await this.#schema.rows<{ public_key: string; profile: string; alive: boolean }>(
       sql`
-      SELECT public_key, profile FROM ${this.#table} AS node
-      WHERE id = ${encodeText(id)} AND ${raw(isAlive('node'))}`,
+      SELECT public_key, profile, ${raw(isAlive('node'))} AS alive FROM ${this.#table} AS node
+      WHERE id = ${encodeText(id)} AND lease_until > clock_timestamp()`,
       URGENT,
     )
-    return row && { id, publicKey: decoded(row.public_key), profile: decoded(row.profile) }
+    if (!row || (!row.alive && (await this.isDead(id)))) return undefined
+    return { id, publicKey: decoded(row.public_key), profile: decoded(row.profile) }
   }
 
   async list(): Promise<readonly NodeRecord[]> {
@@ -98,6 +106,42 @@ export class PostgresNodes implements NodeTable {
       publicKey: decoded(public_key),
       profile: decoded(profile),
     }))
+  }
+
+  /** Looks again after the grace, and ends the lease of a node that is dead. For nodes whose lock seemed to be free. */
+  isDead(id: string): Promise<boolean> {
+    let verdict = this.#verdicts.get(id)
+    if (!verdict) {
+      verdict = this.#declareDead(id).finally(() => this.#verdicts.delete(id))
+      this.#verdicts.set(id, verdict)
+    }
+    return verdict
+  }
+
+  async #declareDead(id: string): Promise<boolean> {
+    const seen = await this.#look(id)
+    if (!seen || seen.alive) return !seen
+    await delay(LOCK_GRACE)
+    const ended = await this.#schema.rows(
+      sql`
+      UPDATE ${this.#table} AS node SET lease_until = clock_timestamp()
+      WHERE id = ${encodeText(id)} AND ${raw(LEASE)} = ${String(seen.lease)}::bigint
+        AND lease_until > clock_timestamp() AND NOT ${raw(isAlive('node'))} RETURNING id`,
+      URGENT,
+    )
+    // It renewed, or has its lock again; or somebody else has ended its lease.
+    return ended.length > 0 || (await this.#look(id)) === undefined
+  }
+
+  /** Undefined: it is not registered, or its lease is over. */
+  async #look(id: string): Promise<{ lease: string | number; alive: boolean } | undefined> {
+    const [row] = await this.#schema.rows<{ lease: string | number; alive: boolean }>(
+      sql`
+      SELECT ${raw(LEASE)} AS lease, ${raw(isAlive('node'))} AS alive FROM ${this.#table} AS node
+      WHERE id = ${encodeText(id)} AND lease_until > clock_timestamp()`,
+      URGENT,
+    )
+    return row
   }
 
   /** Writes down whether the lock of a node is held. False: its lease is over. */

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { delay } from '../../clock.ts'
 import type {
   ClaimedSession,
   OpenStream,
@@ -13,7 +12,7 @@ import type {
 } from '../port.ts'
 import { nextGeneration } from '../shared/generation.ts'
 import { taken, terminated, tooMany } from '../shared/refusals.ts'
-import { isAlive, LOCK_GRACE } from './postgres-nodes.ts'
+import { isAlive, type PostgresNodes } from './postgres-nodes.ts'
 import { openStreamsOf, toOpenStreams } from './postgres-open-streams.ts'
 import { boundedMs, millis, type PostgresSchema, span } from './postgres-schema.ts'
 import { raw, type Sql, sql } from './postgres-sql.ts'
@@ -21,6 +20,7 @@ import { decodeText, encodeText, packScalars, packTexts } from './postgres-text.
 
 export interface PostgresSessionsOptions {
   readonly schema: PostgresSchema
+  readonly nodes: PostgresNodes
   /** Rejects once the store is closed, and where the schema is missing. */
   readonly opened: () => Promise<void>
 }
@@ -51,10 +51,12 @@ const TOUCHING = { repeatable: true, urgent: true }
  */
 export class PostgresSessions implements SessionTable {
   readonly #schema: PostgresSchema
+  readonly #nodes: PostgresNodes
   readonly #opened: () => Promise<void>
 
-  constructor({ schema, opened }: PostgresSessionsOptions) {
+  constructor({ schema, nodes, opened }: PostgresSessionsOptions) {
     this.#schema = schema
+    this.#nodes = nodes
     this.#opened = opened
   }
 
@@ -116,12 +118,10 @@ export class PostgresSessions implements SessionTable {
     await this.#opened()
     const record = await this.#claim(id, claim)
     if (record) return record
-    // The owner's lease runs, but its connection seems to be gone. It may only have been cut: a living node is back
-    // well within the grace. So look again, and take nothing from an owner that was back or has renewed meanwhile.
-    const lease = await this.#suspectLease(id, claim)
-    if (lease === undefined) return undefined
-    await delay(LOCK_GRACE)
-    return this.#claim(id, claim, lease)
+    // The owner's lease runs, but its connection seems to be gone.
+    const owner = await this.#silentOwner(id, claim)
+    if (owner === undefined || !(await this.#nodes.isDead(owner))) return undefined
+    return this.#claim(id, claim)
   }
 
   async release(id: string, generation: number): Promise<boolean> {
@@ -223,21 +223,14 @@ export class PostgresSessions implements SessionTable {
   }
 
   /**
-   * `suspect`: the lease, in microseconds since 1970, of an owner whose lock was free a while ago.
-   *
    * The row lock makes claims queue; whoever comes second finds another generation. Positions go on from the time in
    * microseconds: a failover may have lost the last ones that were given out.
    */
   async #claim(
     id: string,
     { owner, generation, keep = false }: SessionClaim,
-    suspect?: string,
   ): Promise<ClaimedSession | undefined> {
     const nodes = this.#schema.table('mcp_nodes')
-    const dead =
-      suspect === undefined
-        ? sql`false`
-        : sql`(${leaseOf('node')} = ${suspect}::bigint AND NOT ${raw(isAlive('node'))})`
     const next = keep ? generation : nextGeneration(generation)
     const rows = await this.#schema.rows<Row & { log_id: string; open: string; raced: boolean }>(sql`
       WITH claimed AS (
@@ -247,7 +240,7 @@ export class PostgresSessions implements SessionTable {
           AND ${same('log', 'record')} AND log.expires_at > now()
           AND (record.owner IS NULL OR record.owner = ${encodeText(owner)} OR NOT EXISTS (
             SELECT 1 FROM ${nodes} AS node
-            WHERE node.id = record.owner AND node.lease_until > clock_timestamp() AND NOT ${dead}))
+            WHERE node.id = record.owner AND node.lease_until > clock_timestamp()))
         RETURNING record.id, principal, state, owner, record.generation, delivered, created_at, last_used_at, log.expires_at,
           log.log_id, coalesce(kept, last - floor) AS kept
       ), fenced AS (
@@ -278,15 +271,14 @@ export class PostgresSessions implements SessionTable {
     return toOpenStreams(row!.open)
   }
 
-  async #suspectLease(id: string, claim: SessionClaim): Promise<string | undefined> {
-    const [row] = await this.#schema.rows<{ lease: string | number }>(
-      sql`SELECT ${leaseOf('node')} AS lease
-        FROM ${this.#sessions} AS record JOIN ${this.#schema.table('mcp_nodes')} AS node ON node.id = record.owner
+  async #silentOwner(id: string, claim: SessionClaim): Promise<string | undefined> {
+    const [row] = await this.#schema.rows<{ owner: string }>(
+      sql`SELECT record.owner FROM ${this.#sessions} AS record JOIN ${this.#schema.table('mcp_nodes')} AS node ON node.id = record.owner
         WHERE record.id = ${encodeText(id)} AND record.generation = ${claim.generation} AND record.owner <> ${encodeText(claim.owner)}
           AND node.lease_until > clock_timestamp() AND NOT ${raw(isAlive('node'))}`,
       REPEATABLE,
     )
-    return row && String(row.lease)
+    return row && (decodeText(row.owner) ?? row.owner)
   }
 
   /** One statement: sessions that are only looked at are neither locked nor written. */
@@ -346,10 +338,6 @@ export class PostgresSessions implements SessionTable {
 
 function same(log: string, record: string): Sql {
   return raw(`${log}.session_id = ${record}.id AND ${log}.epoch = ${record}.epoch`)
-}
-
-function leaseOf(node: string): Sql {
-  return raw(`(extract(epoch from ${node}.lease_until) * 1000000)::bigint`)
 }
 
 /** A `text[]` as one parameter. */

@@ -85,8 +85,9 @@ export class PostgresBackend implements Backend {
       assertOpen()
       await sessionsOpened()
     }
-    this.sessions = new PostgresSessions({ schema: this.#schema, opened: openedWithSessions })
     this.nodes = new PostgresNodes(this.#schema, this.#listener, openedWithSessions)
+    const { nodes } = this
+    this.sessions = new PostgresSessions({ schema: this.#schema, nodes, opened: openedWithSessions })
     const parts = { connections: this.#connections, schema: this.#schema, maxWaiting }
     this.log = new PostgresLog({
       ...parts,
@@ -95,8 +96,9 @@ export class PostgresBackend implements Backend {
       hasSessions: () => !this.#eventsOnly,
       forgetDead: async (ids) => (this.#eventsOnly ? undefined : this.sessions.forgetDead(ids)),
     })
-    const messages = new PostgresMessages({ ...parts, listener: this.#listener, opened: sessionsOpened })
-    this.bus = new PostgresBus({ ...parts, listener: this.#listener, messages, assertOpen, opened })
+    const listener = this.#listener
+    const messages = new PostgresMessages({ ...parts, listener, nodes, opened: sessionsOpened })
+    this.bus = new PostgresBus({ ...parts, listener, messages, assertOpen, opened })
     this.tasks = new PostgresTasks(this.#schema, openedWithSessions)
     this.transfer = new PostgresTransfer({
       connections: this.#connections,
