@@ -86,6 +86,40 @@ describe('while the store is away', () => {
     expect(stream.logs).toEqual(Array.from({ length: 10 }, (_, index) => `blink:${index + 1}`))
   })
 
+  it('what is said while nobody listens comes when the store and the client are back', async () => {
+    const { url, outage } = await serve()
+    const client = await RawClient.open(url)
+    onTestFinished(() => client.close())
+    outage.mode = 'refusing'
+    expect(await client.tool('burst', { tag: 'unheard', count: 3, via: 'standalone' })).toBe('unheard sent 3')
+    outage.mode = 'up'
+    const standalone = await client.listen()
+    await until('the standalone messages', () => standalone.logs.length === 3)
+    expect(standalone.logs).toEqual(['unheard:1', 'unheard:2', 'unheard:3'])
+  })
+
+  it('a call that ends meanwhile, and whose client has gone, has its answer for whoever comes back', async () => {
+    const { url, outage, journal } = await serve()
+    const client = await RawClient.open(url)
+    onTestFinished(() => client.close())
+    const call = client.toolCall('slow', { tag: 'left', steps: 8, ms: 20 })
+    const stream = await client.stream(call)
+    await until('the first of it', () => stream.logs.length > 0)
+    stream.close()
+    await sleep(10)
+    outage.mode = 'refusing'
+    await until('the end of the call', () =>
+      journal.entries().some(({ what, tag }) => what === 'end' && tag === 'left'),
+    )
+    await sleep(10)
+    outage.mode = 'up'
+    // At once: what could not be stored is tried again only a moment later.
+    const rest = await client.listen(stream.lastEventId)
+    await rest.next('the answer', ({ id }) => id === call.id)
+    const all = [...stream.logs, ...rest.logs]
+    expect(all).toEqual(Array.from({ length: 8 }, (_, index) => `left:${index + 1}`))
+  })
+
   it('new sessions, and sessions that nobody holds, get 503 and when to come back', async () => {
     const { url, outage } = await serve()
     outage.mode = 'refusing'

@@ -447,7 +447,7 @@ export class LiveSession {
   }
 
   #isWritten(streamId: string): boolean {
-    return streamId === STANDALONE || this.#calls.has(streamId)
+    return streamId === STANDALONE || this.#calls.has(streamId) || this.#log.waiting(streamId)
   }
 
   #primes(request: AppRequest): boolean {

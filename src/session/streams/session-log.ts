@@ -75,6 +75,11 @@ export class SessionLog {
     this.#last.set(streamId, 0)
   }
 
+  /** Is something of it still to be stored, which could not be until now? Then who reads the log has not read all of it. */
+  waiting(streamId: string): boolean {
+    return this.#backlog.has(streamId)
+  }
+
   forget(streamId: string): void {
     this.#last.delete(streamId)
   }
