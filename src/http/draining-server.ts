@@ -2,7 +2,7 @@ import { type IncomingMessage, Server, type ServerResponse } from 'node:http'
 import { delay, monotonicNow } from '../clock.ts'
 
 // Milliseconds that an open connection may stay silent after the end of listening.
-const SILENT = 1000
+const SILENT = 500
 // Milliseconds: a turn of the event loop in which hardly anybody can have connected unseen. On a busy or slow machine
 // turns as short as that are rare: what passes for short grows with the wait, as much again every `SHORT_TURN_GROWS`.
 const SHORT_TURN = 0.02
@@ -55,7 +55,7 @@ export class DrainingServer extends Server {
     await this.#stopListening(most)
   }
 
-  /** Lets open connections have one more request, or 1 s of silence, but no more than `most` ms. Resolves when all are over. */
+  /** Lets open connections have one more request, or 0.5 s of silence, but no more than `most` ms. Resolves when all are over. */
   async ended(most: number): Promise<void> {
     await Promise.race([this.#ended, delay(Math.min(SILENT, most))])
     super.closeIdleConnections()
