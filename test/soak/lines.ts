@@ -12,8 +12,11 @@ interface Expected extends Rules {
   end?: 'answered' | 'interrupted'
 }
 
-// Milliseconds that a line is remembered after its call, to notice a second one.
+// Milliseconds.
+/** A line is remembered so long after its call, to notice a second one. */
 const MEMORY = 60_000
+/** A line on the standalone stream may come so long after its call's answer; while its client waits, and opens no other. */
+const ARRIVAL = 20_000
 
 /** The log lines of a client's calls, `<tag>:<number>` from 1 up: what came, in which order, and what is still to come. */
 export class Lines {
@@ -48,8 +51,11 @@ export class Lines {
   /** All of them must be here; those on the standalone stream may take a moment. */
   answered(tag: string): void {
     const expected = this.#end(tag, 'answered')
-    if (!expected.late && !isWhole(expected))
-      this.#onWrong(`${tag} was answered, and lacks ${facts(expected)}`)
+    const look = () => {
+      if (!isWhole(expected)) this.#onWrong(`${tag} was answered, and lacks ${facts(expected)}`)
+    }
+    if (expected.late) setTimeout(look, ARRIVAL).unref()
+    else look()
   }
 
   /** Some of them may be here. */

@@ -14,8 +14,12 @@ export interface SoakOptions {
   readonly name: string
   /** Mean pause between two calls, in ms. */
   readonly think: number
+  /** It never pauses, and has two calls running at a time: its session is never at rest. Default false. */
+  readonly busy?: boolean
   /** Nodes are killed too: a call may end with an error that says so, or be run again. */
   readonly kills: boolean
+  /** Was a node killed a moment ago? Then a connection may break before it has an id. */
+  readonly justKilled?: () => boolean
   /** Called for each thing that must not happen. */
   readonly onWrong: (what: string) => void
 }
@@ -26,11 +30,13 @@ export class SoakClient {
   readonly #client: OfficialClient
   readonly #lines: Lines
   #calls = 0
-  #ended = false
+  #ending = false
   /** Calls that ended with the right answer, by tool. */
   readonly answered: Record<string, number> = {}
   /** Calls that a kill interrupted. */
   interrupted = 0
+  /** The longest that it waited for the end of a call, in ms. It gives none up because it hears nothing. */
+  longestWait = 0
   /** Times the client came back to a stream with the id of the last event. */
   resumed = 0
 
@@ -41,7 +47,7 @@ export class SoakClient {
   }
 
   static async connect(options: SoakOptions): Promise<SoakClient> {
-    const client = await OfficialClient.connect(options.sdk, options.url)
+    const client = await OfficialClient.connect(options.sdk, options.url, { insist: options.kills })
     await client.listening()
     // One request more than there are nodes: the streams of all clients are not to be at the same one.
     await client.client.ping()
@@ -50,11 +56,15 @@ export class SoakClient {
 
   /** Calls one thing after the other until told to stop; never rejects. */
   async run(over: () => boolean): Promise<void> {
-    while (!over()) {
-      await this.#callOnce()
-      this.#look()
-      await sleep(this.#options.think * (0.5 + Math.random()))
+    const { think, busy = false } = this.#options
+    const lane = async () => {
+      while (!over()) {
+        await this.#callOnce()
+        this.#look()
+        if (!busy) await sleep(think * (0.5 + Math.random()))
+      }
     }
+    await Promise.all(busy ? [lane(), lane()] : [lane()])
   }
 
   /** What was sent on the standalone stream must have come by now, or come soon; then the session is ended. */
@@ -62,28 +72,30 @@ export class SoakClient {
     const { onWrong, name } = this.#options
     await until('the last lines', () => this.#look(), ARRIVAL).catch(() => {})
     for (const missing of this.#lines.missing()) onWrong(`${missing} was lost`)
+    this.#look()
+    this.#ending = true
     try {
       await this.#client.terminate()
     } catch (error) {
       onWrong(`${name} could not end its session: ${error}`)
     }
-    this.#ended = true
     this.#look()
     await this.#client.close()
   }
 
   /** Takes what has come since the last look. True: nothing is awaited any more. */
   #look(): boolean {
-    const { onWrong, kills } = this.#options
+    const { onWrong } = this.#options
     for (const { method, params } of this.#client.received.splice(0)) {
       if (method === 'notifications/message') this.#lines.came(String(params?.['data']))
     }
     for (const { method, status, lastEventId } of this.#client.exchanges.splice(0)) {
       if (lastEventId !== null) this.resumed += 1
-      // The proxy answers 502 for a node that was killed before it said anything. The stream that ends with its session is
-      // asked for once more, should its client be quicker than the end of its DELETE.
-      const expected = (kills && status === 502) || (this.#ended && method === 'GET' && status === 404)
-      if (status >= 400 && !expected) onWrong(`${method} was answered with status ${status}`)
+      // The SDK's client comes back for the standalone stream of the session that it has just ended.
+      if (this.#ending && method === 'GET' && status === 404) continue
+      // The proxy answers 502 for a node that was killed before it said anything.
+      if (status >= 400 && !(status === 502 && this.#justKilled()))
+        onWrong(`${method} was answered with status ${status}`)
     }
     this.#client.errors.length = 0
     return this.#lines.settled
@@ -94,6 +106,7 @@ export class SoakClient {
     this.#calls += 1
     const tag = `${name}-${this.#calls}`
     const [tool, args, expected] = pick(tag)
+    const from = performance.now()
     const count = Number(args['count'] ?? args['steps'] ?? 0)
     this.#lines.expect(tag, count, {
       // An interrupted call has sent some of its lines; one that is run again sends them again.
@@ -109,15 +122,24 @@ export class SoakClient {
     } catch (error) {
       this.#look()
       this.#lines.interrupted(tag)
-      if (kills && INTERRUPTED.test(String(error))) this.interrupted += 1
+      const isHonest =
+        (kills && INTERRUPTED.test(`${error}`)) || (this.#justKilled() && BROKEN.test(`${error}`))
+      if (isHonest) this.interrupted += 1
       else onWrong(`${tool} failed: ${error}`)
     }
+    this.longestWait = Math.max(this.longestWait, performance.now() - from)
+  }
+
+  #justKilled(): boolean {
+    return this.#options.justKilled?.() ?? false
   }
 }
 
-/** What a client may see of a kill: the error of the next owner, or a connection that broke before it had an id. */
-const INTERRUPTED =
-  /may or may not|fetch failed|terminated|HTTP 502|Bad Gateway|status 502|code: 502|Error POSTing to endpoint: $/i
+/** The error of the next owner of a session whose owner was killed. */
+const INTERRUPTED = /may or may not/i
+/** A connection that broke before it had an id. */
+const BROKEN =
+  /fetch failed|terminated|HTTP 502|Bad Gateway|status 502|code: 502|Error POSTing to endpoint: $/i
 
 type Chosen = readonly [tool: string, args: Record<string, unknown>, answer: string]
 
@@ -125,6 +147,7 @@ function pick(tag: string): Chosen {
   const choices: readonly [weight: number, choose: () => Chosen][] = [
     [3, () => ['echo', { text: tag }, tag]],
     [2, () => ['slow', { tag, steps: 4, ms: 20 }, `${tag} done after 4`]],
+    [0.5, () => ['slow', { tag, steps: 15, ms: 100 }, `${tag} done after 15`]],
     [1, () => ['slow_read_only', { tag, steps: 8, ms: 50 }, `${tag} done after 8`]],
     [2, () => ['sample', { prompt: tag }, `${tag} -> answer(${tag})`]],
     [1, () => ['sample', { prompt: tag, via: 'standalone' }, `${tag} -> answer(${tag})`]],

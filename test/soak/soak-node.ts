@@ -1,14 +1,15 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { type Entry, fileJournal } from '../support/journal.ts'
 import { freePort } from '../support/net/listen.ts'
 import { HostProcess, hostScript } from '../support/process.ts'
 import { until } from '../support/wait.ts'
 
 const preload = fileURLToPath(new URL('./preload.mjs', import.meta.url))
 
-// Milliseconds.
-const DRAIN = 25_000
-/** A node lets calls run for so long, connections end for 1 s, and has to sign off. */
-export const DEADLINE = DRAIN + 2000
+// Milliseconds that a node lets calls run for at the most.
+const DEADLINE = 25_000
 
 /** What a node holds after a collection. */
 export interface Holds {
@@ -17,26 +18,43 @@ export interface Holds {
   readonly handles: number
 }
 
+/** How a process ended. Times in ms. */
+export interface End {
+  readonly code: number | null
+  /** From the signal to the end. */
+  readonly took: number
+  /** Of the calls that ran at this node meanwhile; 0: there was none. */
+  readonly longestCall: number
+  /** What its tools did in its whole life. */
+  readonly deeds: readonly Entry[]
+}
+
 /** A node in a process of its own, on a port that it keeps. */
 export class SoakNode {
   readonly #host: HostProcess
-  startedAt = performance.now()
+  readonly #journal: string
 
-  private constructor(host: HostProcess) {
+  private constructor(host: HostProcess, journal: string) {
     this.#host = host
+    this.#journal = journal
   }
 
-  static async start(shape: string, store: string): Promise<SoakNode> {
+  /** Its journal is written to `folder`. */
+  static async start(shape: string, store: string, folder: string): Promise<SoakNode> {
+    const port = String(await freePort())
+    const journal = join(folder, `${port}.jsonl`)
     const host = await HostProcess.start({
       args: ['--expose-gc', '--import', preload, ...hostScript('app.ts')],
       env: {
         MCP_TEST_SHAPE: shape,
         MCP_TEST_STORE: store,
-        MCP_TEST_DEADLINE: String(DRAIN),
-        PORT: String(await freePort()),
+        MCP_TEST_DEADLINE: String(DEADLINE),
+        MCP_TEST_JOURNAL: journal,
+        PORT: port,
       },
+      readyWithinMs: 60_000,
     })
-    return new SoakNode(host)
+    return new SoakNode(host, journal)
   }
 
   get origin(): string {
@@ -57,17 +75,20 @@ export class SoakNode {
     return { heap: Number(heap), handles: Number(handles) }
   }
 
-  /** Ends it and starts it again; resolves with the exit code and how long the end took, in ms. */
-  async restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<{ code: number | null; took: number }> {
-    const from = performance.now()
-    const code = await this.#host.kill(signal)
-    const took = performance.now() - from
+  /** Ends it and starts it again. */
+  async restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<End> {
+    const end = await this.end(signal)
     await this.#host.start()
-    this.startedAt = performance.now()
-    return { code, took }
+    return end
   }
 
-  async stop(): Promise<void> {
-    await this.#host.kill()
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<End> {
+    const [from, at] = [performance.now(), Date.now()]
+    const code = await this.#host.kill(signal)
+    const took = performance.now() - from
+    const deeds = fileJournal(this.#journal).entries()
+    await rm(this.#journal, { force: true })
+    const calls = deeds.filter((deed) => deed.what === 'ran' && deed.at! >= at)
+    return { code, took, longestCall: Math.max(0, ...calls.map(({ ms }) => Number(ms))), deeds }
   }
 }

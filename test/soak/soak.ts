@@ -1,29 +1,45 @@
 // Three nodes behind a strict round robin, many clients of both SDK lines that call, answer questions and listen, and
-// nodes that are restarted one after the other all the time. Exits with 1 when a client noticed anything.
-// `npm run soak -- [--minutes 5] [--store sqlite|redis|postgres] [--clients 200] [--restart 10] [--kills] [--think 1000]`
-// `--restart`: seconds from one restart to the next, 0 for none; `--kills`: every second one is a SIGKILL.
+// nodes that are restarted one after the other all the time. Exits with 1 when a client noticed anything, or a drain took
+// more than `--spare` ms beyond the longest call that ran meanwhile.
+// `npm run soak -- [--minutes 5] [--store sqlite|redis|postgres] [--clients 200] [--busy 3] [--restart 10] [--kills] [--think 1000] [--spare 1000]`
+// `--busy`: so many of the clients never pause; `--restart`: seconds from one restart to the next, 0 for none; `--kills`:
+// every second one is a SIGKILL; `--think`: mean ms that the other clients pause.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { BACKENDS, type Backend, sharedStore } from '../../benchmarks/support/shared-store.ts'
 import { bundleHosts } from '../support/hosts/bundle.ts'
 import { RoundRobinProxy } from '../support/net/round-robin-proxy.ts'
+import { Ends } from './ends.ts'
 import { SoakClient } from './soak-client.ts'
-import { DEADLINE, type Holds, SoakNode } from './soak-node.ts'
+import { type Holds, SoakNode } from './soak-node.ts'
+
+// Milliseconds after a kill in which its clients may still hear of it.
+const A_MOMENT = 3000
 
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '5' },
     store: { type: 'string', default: 'redis' },
     clients: { type: 'string', default: '200' },
+    busy: { type: 'string', default: '3' },
     restart: { type: 'string', default: '10' },
     think: { type: 'string', default: '1000' },
+    spare: { type: 'string', default: '1000' },
     kills: { type: 'boolean', default: false },
   },
 })
 const { kills } = values
-const [minutes, count, every, think] = [values.minutes, values.clients, values.restart, values.think].map(
-  Number,
-) as [number, number, number, number]
+const [minutes, count, busy, every, think, spare] = [
+  values.minutes,
+  values.clients,
+  values.busy,
+  values.restart,
+  values.think,
+  values.spare,
+].map(Number) as [number, number, number, number, number, number]
 if (!BACKENDS.includes(values.store as Backend)) {
   console.error(`--store is one of ${BACKENDS.join(', ')}, not '${values.store}'.`)
   process.exit(2)
@@ -42,12 +58,14 @@ function onWrong(what: string): void {
 
 await bundleHosts()
 const store = await sharedStore(values.store as Backend)
+const folder = await mkdtemp(join(tmpdir(), 'mcp-persist-soak-'))
 const nodes = await Promise.all(
-  ['factory', 'factory', 'factory'].map((shape) => SoakNode.start(shape, store.url)),
+  ['factory', 'factory', 'factory'].map((shape) => SoakNode.start(shape, store.url, folder)),
 )
 const proxy = await RoundRobinProxy.over(nodes.map(({ origin }) => origin))
-const restarts = { SIGTERM: 0, SIGKILL: 0 }
-let longest = 0
+const ends = new Ends(spare, onWrong)
+let lastKill = Number.NEGATIVE_INFINITY
+const justKilled = () => performance.now() - lastKill < A_MOMENT
 const complaints: string[] = []
 const held: Holds[] = []
 try {
@@ -57,8 +75,8 @@ try {
   const clients: SoakClient[] = []
   for (let i = 0; i < count; i += 1) {
     const sdk = i % 2 === 0 ? 'v1' : 'v2'
-    const client = { sdk, url: `${proxy.origin}/mcp`, name: `c${i}`, think, kills, onWrong } as const
-    clients.push(await SoakClient.connect(client))
+    const how = { think, busy: i < busy, kills, justKilled, onWrong }
+    clients.push(await SoakClient.connect({ sdk, url: `${proxy.origin}/mcp`, name: `c${i}`, ...how }))
   }
   console.log(`${seconds()} all clients are connected`)
   const until = performance.now() + minutes * 60_000
@@ -66,10 +84,12 @@ try {
   await Promise.all([...clients.map((client) => client.run(over)), disturb(over), watch(over)])
   console.log(`${seconds()} the last lines are awaited`)
   await Promise.all(clients.map((client) => client.finish()))
+  for (const end of await Promise.all(nodes.map((node) => node.end('SIGKILL')))) ends.look(end)
   report(clients)
 } finally {
   await proxy.close()
-  await Promise.all(nodes.map((node) => node.stop()))
+  await Promise.all(nodes.map((node) => node.end('SIGKILL')))
+  await rm(folder, { recursive: true, force: true })
   await store.close()
 }
 process.exit(wrongs > 0 ? 1 : 0)
@@ -84,14 +104,13 @@ async function disturb(over: () => boolean): Promise<void> {
     const node = nodes[turn % nodes.length]!
     held.push(await node.holds())
     const signal = kills && turn % 2 === 1 ? 'SIGKILL' : 'SIGTERM'
-    const said = node.complaints
-    const { code, took } = await node.restart(signal)
-    restarts[signal] += 1
-    complaints.push(...said)
-    if (signal === 'SIGKILL') continue
-    longest = Math.max(longest, took)
-    if (code !== 0) onWrong(`a node ended with exit code ${code}`)
-    if (took > DEADLINE) onWrong(`a node took ${took.toFixed(0)} ms to end`)
+    complaints.push(...node.complaints)
+    if (signal === 'SIGKILL') {
+      lastKill = performance.now()
+      ends.killed(await node.restart(signal))
+    } else {
+      ends.drained(await node.restart(signal))
+    }
   }
 }
 
@@ -105,20 +124,21 @@ async function watch(over: () => boolean): Promise<void> {
 
 function report(clients: readonly SoakClient[]): void {
   const answered: Record<string, number> = {}
-  let [interrupted, resumed] = [0, 0]
+  let [interrupted, resumed, longestWait] = [0, 0, 0]
   for (const client of clients) {
     for (const [tool, calls] of Object.entries(client.answered))
       answered[tool] = (answered[tool] ?? 0) + calls
     interrupted += client.interrupted
     resumed += client.resumed
+    longestWait = Math.max(longestWait, client.longestWait)
   }
   const total = Object.values(answered).reduce((sum, calls) => sum + calls, 0)
   const each = Object.entries(answered).map(([tool, calls]) => `${tool} ${calls}`)
   console.log(`${seconds()} ${total} calls had the right answer: ${each.join(', ')}`)
-  console.log(`interrupted by kills: ${interrupted}; streams resumed: ${resumed}`)
   console.log(
-    `restarts: ${restarts.SIGTERM} by SIGTERM, the longest in ${longest.toFixed(0)} ms; ${restarts.SIGKILL} by SIGKILL`,
+    `interrupted by kills: ${interrupted}; streams resumed: ${resumed}; the longest call took its client ${longestWait.toFixed(0)} ms`,
   )
+  for (const line of ends.report()) console.log(line)
   grows('heap of a node, MiB', (holds) => holds.heap / 1024 / 1024, 8)
   grows('handles of a node', (holds) => holds.handles, 40)
   const said = new Map<string, number>()

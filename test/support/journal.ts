@@ -5,6 +5,8 @@ export interface Entry {
   readonly what: string
   readonly session?: string | undefined
   readonly pid?: number
+  /** When, in ms since 1970; in files, which several processes write. */
+  readonly at?: number
   readonly [fact: string]: unknown
 }
 
@@ -22,7 +24,8 @@ export function memoryJournal(): Journal {
 /** Written synchronously, a line each: what stands in it was done, also when the process was killed right after. */
 export function fileJournal(path: string): Journal {
   return {
-    note: (entry) => appendFileSync(path, `${JSON.stringify({ ...entry, pid: process.pid })}\n`),
+    note: (entry) =>
+      appendFileSync(path, `${JSON.stringify({ ...entry, pid: process.pid, at: Date.now() })}\n`),
     entries: () =>
       existsSync(path)
         ? readFileSync(path, 'utf8')

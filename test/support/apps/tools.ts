@@ -49,7 +49,14 @@ function tool<Shape extends z.ZodRawShape>(definition: {
   const { run, ...rest } = definition
   return {
     ...rest,
-    run: async (args, context, state) => run(args as z.infer<z.ZodObject<Shape>>, context, state),
+    run: async (args, context, state) => {
+      const from = performance.now()
+      try {
+        return await run(args as z.infer<z.ZodObject<Shape>>, context, state)
+      } finally {
+        state.journal.note({ what: 'ran', tool: rest.name, ms: performance.now() - from })
+      }
+    },
   }
 }
 
@@ -59,12 +66,13 @@ const tag = z.string().default('')
 /** Steps with progress and a log line each, all of it in the journal: the tool that is running when things break. */
 const steps = { tag, steps: z.number().default(3), ms: z.number().default(10) }
 async function slow(
+  name: string,
   { tag, steps, ms }: { tag: string; steps: number; ms: number },
   context: ToolContext,
   { journal }: ServerState,
 ): Promise<string> {
   const session = context.sessionId
-  journal.note({ what: 'start', tag, session })
+  journal.note({ what: 'start', tool: name, tag, session })
   for (let step = 1; step <= steps; step++) {
     try {
       await sleep(ms, undefined, { signal: context.signal })
@@ -80,6 +88,15 @@ async function slow(
   return `${tag} done after ${steps}`
 }
 
+function slowTool(name: string, annotations?: ToolDefinition['annotations']): ToolDefinition {
+  return tool({
+    name,
+    annotations,
+    input: steps,
+    run: (args, context, state) => slow(name, args, context, state),
+  })
+}
+
 export const tools: readonly ToolDefinition[] = [
   tool({
     name: 'echo',
@@ -93,9 +110,9 @@ export const tools: readonly ToolDefinition[] = [
     input: { a: z.number(), b: z.number() },
     run: ({ a, b }) => String(a + b),
   }),
-  tool({ name: 'slow', input: steps, run: slow }),
-  tool({ name: 'slow_read_only', annotations: { readOnlyHint: true }, input: steps, run: slow }),
-  tool({ name: 'slow_idempotent', annotations: { idempotentHint: true }, input: steps, run: slow }),
+  slowTool('slow'),
+  slowTool('slow_read_only', { readOnlyHint: true }),
+  slowTool('slow_idempotent', { idempotentHint: true }),
   tool({
     name: 'burst',
     input: { tag, count: z.number(), via },

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   Client as ClientV2,
   StreamableHTTPClientTransport as TransportV2,
@@ -19,6 +20,8 @@ export interface ClientOptions {
   /** How the client answers `sampling/createMessage`; default at once with `answer(<prompt>)`. */
   readonly onSample?: (prompt: string) => Promise<string>
   readonly onElicit?: (message: string) => Promise<Record<string, unknown>>
+  /** Says an answer again that did not get through, as its server may have been killed. The SDK says it once. */
+  readonly insist?: boolean
 }
 
 export interface CallOptions {
@@ -78,7 +81,7 @@ export class OfficialClient {
   static async connect(sdk: SdkLine, url: string, options: ClientOptions = {}): Promise<OfficialClient> {
     const exchanges: Exchange[] = []
     const recordingFetch = async (input: string | URL, init?: RequestInit): Promise<Response> => {
-      const response = await fetch(input, init)
+      const response = await (options.insist && isAnswer(init) ? insisting(input, init) : fetch(input, init))
       const lastEventId = new Headers(init?.headers).get('last-event-id')
       exchanges.push({ method: init?.method ?? 'GET', status: response.status, lastEventId })
       return response
@@ -157,6 +160,21 @@ export class OfficialClient {
   async close(): Promise<void> {
     await this.client.close()
   }
+}
+
+function isAnswer({ method, body }: RequestInit = {}): boolean {
+  return method === 'POST' && typeof body === 'string' && !('method' in JSON.parse(body))
+}
+
+/** Sends it until somebody has accepted or refused it; the last try decides. */
+async function insisting(input: string | URL, init?: RequestInit): Promise<Response> {
+  for (let tries = 1; tries < 20; tries += 1) {
+    const response = await fetch(input, init).catch(() => undefined)
+    if (response && response.status < 500) return response
+    await response?.body?.cancel()
+    await sleep(100)
+  }
+  return fetch(input, init)
 }
 
 function record(transport: AnyTransport, received: Message[]): void {
