@@ -43,11 +43,12 @@ const node = (id: string) => ({ id, publicKey: 'k', profile: '{}' })
 /** As a node does it that comes back after an outage: again and again, until the store answers. */
 async function joined(store: PostgresEventStore, id: string, onText: (text?: string) => void) {
   return until(`${id} to join`, async () => {
+    const subscription = await store.bus.subscribe(`of ${id}`, onText).catch(() => undefined)
     try {
-      const subscription = await store.bus.subscribe(`of ${id}`, onText)
-      await store.nodes.register(node(id), 60_000)
+      if (subscription) await store.nodes.register(node(id), 60_000)
       return subscription
     } catch {
+      await subscription?.close()
       return undefined
     }
   })
