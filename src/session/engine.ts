@@ -25,7 +25,7 @@ import { LocalApp, LocalSessionLost, ownPost, patienceOf, readMessages } from '.
 import { SessionLeft } from './live/session-left.ts'
 import { Housekeeping } from './ownership/housekeeping.ts'
 import { Membership } from './ownership/membership.ts'
-import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
+import { type Directory, type Found, OwnedSessions } from './ownership/owned-sessions.ts'
 import {
   type Answer,
   appAway,
@@ -39,14 +39,19 @@ import {
   type WholeAnswer,
   withCors,
 } from './protocol/answer.ts'
-import { isRequest, isResponse, parseMessages, toMessages } from './protocol/json-rpc.ts'
+import { interruptedAnswer } from './protocol/interrupted.ts'
+import { isRequest, isResponse, parseMessages, type Request, toMessages } from './protocol/json-rpc.ts'
 import { type Principals, principalsOf } from './protocol/principal.ts'
 import type { NewTail } from './streams/new-tail.ts'
-import { STANDALONE, type StreamRef } from './streams/stream.ts'
+import { newStreamId, STANDALONE, type StreamRef } from './streams/stream.ts'
 import { Tail } from './streams/tail.ts'
 
-// Milliseconds between looks for the next owner of a call whose app is away.
+// Milliseconds between looks for what became of a call that cannot be found out at the moment.
 const SETTLING = 100
+/** For so long: about a minute, as a stream waits for its log. Then its client is told that nobody knows. */
+const OWED = 60_000
+/** Milliseconds in which another process may turn up, for a new call that comes to one that drains. */
+const HEIR = 500
 
 export interface EngineOptions {
   readonly app: App
@@ -62,10 +67,28 @@ const SESSION_ID = /^[\x21-\x7e]{1,256}$/
 
 const MENDED_BY_WAITING = ['STORE_UNAVAILABLE', 'OVERLOADED', 'STORE_CLOSED'] as const
 
+/** Times that a session is rehydrated for one request. */
+const MAX_REHYDRATED = 3
+
 // Of the endpoint that are known to be one; any other is looked at each time.
 const MAX_SPELLINGS = 100
 /** Bytes of an answer to a caller without a session; what says more is a page, and no endpoint. */
 const MAX_WORDS = 64 * 1024
+
+/** One search for the owner of a request's session. */
+interface Search {
+  /** Nodes that would not take it: they drain, or their app is away too. */
+  readonly unwilling: Set<string>
+  /** Nobody else would. */
+  alone: boolean
+  /** Monotonic ms. */
+  readonly heirBy: number
+  /** Milliseconds that an owner took: they are no part of the search. */
+  waited: number
+}
+
+/** Nobody's, in that format. */
+type Free = Extract<Found, { readonly free: number }>
 
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
@@ -258,7 +281,7 @@ export class Engine {
       sessionId: id,
       principal,
       streamId: newStreamId(),
-      again: false,
+      again: undefined,
       request,
       gone: request.signal,
     })
@@ -276,61 +299,99 @@ export class Engine {
   }
 
   /** Here or at the owner; and at the next owner, when that one is lost on the way. */
-  async #serve(asked: SessionRequest): Promise<Answer> {
+  async #serve(given: SessionRequest): Promise<Answer> {
     const { settings } = this.#options
-    const { sessionId, principal, request } = asked
-    // How long an owner takes is its own affair: a call that waits for the end of a drain has not been looking for one.
-    let giveUp = monotonicNow() + settings.lease * 2 + 5000
-    let { again, streamId } = asked
-    /** Nodes whose app is away too. */
-    const away = new Set<string>()
-    let alone = false
-    while (monotonicNow() < giveUp && !asked.gone?.stopped) {
-      // A process that drains, or whose app is away, lets others take what it has let go.
-      const claim = alone || !this.#yields
-      const found = await this.#holder.find(sessionId, principal, request, { claim })
-      // A call that was begun is settled by whoever has an app for it, this node or another: its answer will be in the log.
-      if ('answer' in found && found.away && again) {
-        away.clear()
-        alone = false
-        await delay(SETTLING)
-        continue
-      }
-      if ('answer' in found) return found.answer
-      if ('missing' in found) return this.#notFound(request)
-      const since = monotonicNow()
-      if ('live' in found) {
-        const own = await this.#serveOwn({ ...asked, streamId, again })
-        giveUp += monotonicNow() - since
-        // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
-        if (own !== 'moved' && own !== 'left') return own as Answer
-        if (own === 'left') again = true
-        else if (!again) streamId = newStreamId()
-        await delay(20)
-        continue
-      }
-      if ('moved' in found) continue
-      // Nobody would collect the reply.
-      if (this.#holder.draining) return shuttingDown()
-      const owner = 'free' in found ? await this.#peers.another(away, found.free) : found.owner
-      if (owner === undefined) {
-        if ('free' in found && !isIn(FORMATS.reads, found.free))
-          return this.#unreadable(sessionId, found.free)
-        alone = true
-        continue
-      }
-      const take = 'free' in found
-      const answer = await this.#peers.forwarder.forward(owner, { ...asked, streamId, again }, { take })
-      giveUp += monotonicNow() - since
-      if (answer !== 'gone' && answer !== 'moved') return answer
-      if (this.#peers.isStranger(owner)) return otherRelease()
-      if (take && (this.#isAway || !isIn(FORMATS.reads, found.free))) away.add(owner)
-      if (answer === 'gone') again = true
-      // Nothing was made of it, and what its record says is over.
-      else if (!again) streamId = newStreamId()
-      await delay(20)
+    const began = monotonicNow()
+    const search: Search = { unwilling: new Set(), alone: false, heirBy: began + HEIR, waited: 0 }
+    let asked = given
+    const isLate = () => {
+      const most = this.#isOwed(asked) ? OWED : settings.lease * 2 + 5000
+      return monotonicNow() - began - search.waited >= most
     }
+    while (!isLate() && !asked.gone?.stopped) {
+      const answer = await this.#serveOnce(asked, search)
+      if (typeof answer === 'object') return answer
+      if (answer === 'look') continue
+      // What may have been made without a record stays so, whoever is asked next.
+      if (answer === 'unrecorded' || (answer === 'recorded' && !asked.again))
+        asked = { ...asked, again: answer }
+      // Nothing was made of it, and what its record says is over.
+      else if (answer === 'moved' && !asked.again) asked = { ...asked, streamId: newStreamId() }
+      await delay(answer === 'wait' ? SETTLING : 20)
+    }
+    if (this.#isOwed(asked)) return interruptedAnswer(callsIn(asked.request))
     return unavailable('The session has no owner that answers.')
+  }
+
+  /**
+   * `look`: the session may be somewhere else by now. `wait`: where it is, or what became of the call, cannot be found out at
+   * the moment.
+   */
+  async #serveOnce(asked: SessionRequest, search: Search): Promise<Answer | Elsewhere | 'look' | 'wait'> {
+    const { sessionId, principal, request } = asked
+    const isOwed = this.#isOwed(asked)
+    try {
+      // A process that drains, or whose app is away, lets others take what it has let go. And a new call is none for a process
+      // that drains, also where nobody else is there (yet): claimed for it, the session would be given up again at once.
+      const isForHeir = this.#isForHeir(asked)
+      const claim = !isForHeir && (search.alone || !this.#yields)
+      const found = await this.#holder.find(sessionId, principal, request, { claim })
+      if ('answer' in found) {
+        if (!isOwed || found.answer.status !== 503) return found.answer
+        // The app of another node may be back.
+        search.unwilling.clear()
+        search.alone = false
+        return this.#holder.draining ? interruptedAnswer(callsIn(request)) : 'wait'
+      }
+      if ('missing' in found) return await this.#notFound(request)
+      if ('moved' in found) return 'look'
+      const since = monotonicNow()
+      try {
+        // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
+        if ('live' in found) return (await this.#serveOwn(asked)) as Answer | Elsewhere
+        // Nobody would collect the reply.
+        if (this.#holder.draining) return isOwed ? interruptedAnswer(callsIn(request)) : shuttingDown()
+        const take = 'free' in found
+        const owner = take ? await this.#peers.another(search.unwilling, found.free) : found.owner
+        if (owner === undefined) return this.#isLeftAlone(asked, found as Free, search)
+        const answer = await this.#peers.forwarder.forward(owner, asked, { take })
+        if (typeof answer === 'object') return answer
+        if (this.#peers.isStranger(owner)) return otherRelease()
+        if (take) search.unwilling.add(owner)
+        return answer
+      } finally {
+        // How long an owner takes is its own affair: a call that waits for the end of a drain has not been looking for one.
+        search.waited += monotonicNow() - since
+      }
+    } catch (error) {
+      if (isOwed && isPassing(error)) return 'wait'
+      throw error
+    }
+  }
+
+  /** Nobody else would take the session. */
+  #isLeftAlone(asked: SessionRequest, { free }: Free, search: Search): Answer | 'look' | 'wait' {
+    if (!isIn(FORMATS.reads, free)) return this.#unreadable(asked.sessionId, free)
+    if (!this.#isForHeir(asked)) {
+      search.alone = true
+      return 'look'
+    }
+    // Another process may turn up, or have thought better of it.
+    search.unwilling.clear()
+    return monotonicNow() < search.heirBy ? 'wait' : shuttingDown()
+  }
+
+  /**
+   * A call that the app may have been told of: "try again" would be a lie. It is settled by whoever has an app for it, this
+   * node or another, and its answer will be in the log: so whatever stands in the way is waited for.
+   */
+  #isOwed({ again, request }: SessionRequest): boolean {
+    return again !== undefined && callsIn(request).length > 0
+  }
+
+  /** A new call, and this process drains. One that may have been made already is settled by whoever has the session. */
+  #isForHeir(asked: SessionRequest): boolean {
+    return this.#drainsUntil !== undefined && !this.#isOwed(asked) && callsIn(asked.request).length > 0
   }
 
   /** It waits in the store for a process that can. */
@@ -344,7 +405,10 @@ export class Engine {
 
   async #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | Elsewhere> {
     if (take && this.#yields) return 'moved'
-    return this.#serveOwn(asked, !take)
+    return this.#serveOwn(asked, !take).catch((error: unknown) => {
+      if (this.#isOwed(asked) && isPassing(error)) return 'recorded'
+      throw error
+    })
   }
 
   /** `own`: take no session that the store does not say is ours. */
@@ -353,33 +417,38 @@ export class Engine {
     let how = asked
     for (let attempt = 1; ; attempt += 1) {
       const found = await this.#holder.find(sessionId, principal, request, { own })
-      // Whoever has asked looks for a node whose app is there.
-      if ('answer' in found) return found.away && !own ? 'moved' : found.answer
+      if ('answer' in found) {
+        if (this.#isOwed(asked) && found.answer.status === 503) return 'recorded'
+        // Whoever has asked looks for a node whose app is there.
+        return found.away && !own ? 'moved' : found.answer
+      }
       if ('missing' in found) return this.#notFound(request)
       if (!('live' in found)) return 'moved'
-      if (this.#drainsUntil !== undefined && isNewCall(request)) {
-        await this.#holder.left(found.live, this.#drainsUntil - monotonicNow())
+      if (this.#isForHeir(asked)) {
+        await this.#holder.left(found.live, this.#drainsUntil! - monotonicNow())
         return 'moved'
       }
       try {
         return await found.live.handle(request, how)
       } catch (error) {
         if (error instanceof NotTheirs) return this.#notFound(request)
-        if (error instanceof SessionLeft) return error.mayHaveRun ? 'left' : 'moved'
+        if (error instanceof SessionLeft) return error.made ?? 'moved'
         if (isAppGone(error)) {
           // It may be shutting down, and the calls that run in the session be about to end.
-          if (error instanceof AppAway && found.live.calls > 0 && this.#isAway) return appAway()
+          const refusal = this.#isOwed(asked) ? 'recorded' : appAway()
+          if (error instanceof AppAway && found.live.calls > 0 && this.#isAway) return refusal
           await this.#holder.broken(found.live)
           // Nothing was asked of the app: it may be asked where it is. What broke off under anything but a call is the client's to
           // repeat: it may be what broke the app.
-          return error instanceof AppAway ? 'moved' : appAway()
+          return error instanceof AppAway ? 'moved' : refusal
         }
         if (!(error instanceof LocalSessionLost)) throw error
-        // The app has swept its own session (or was restarted): it is rehydrated as after a crash, once.
-        if (attempt > 1) return this.#notFound(request)
+        // The app has swept its own session (or was restarted, perhaps once more): it is rehydrated as after a crash. One that
+        // loses it time and again keeps no sessions, and says so itself.
+        if (attempt > MAX_REHYDRATED) return this.#notFound(request)
         await this.#holder.forget(found.live, false)
-        // The stream of the first try has ended, and whoever follows the next one must not find that end in the log.
-        how = { ...asked, streamId: newStreamId() }
+        const { nextStreamId: streamId } = error
+        if (streamId !== undefined) how = { ...asked, again: undefined, streamId }
       }
     }
   }
@@ -544,8 +613,14 @@ function withoutSession(request: AppRequest): AppRequest {
 }
 
 /** Something new for the app to do, and not a part of what it does already. */
-function isNewCall({ method, parsed }: AppRequest): boolean {
-  return method === 'POST' && (toMessages(parsed) ?? []).some(isRequest)
+function callsIn({ method, parsed }: AppRequest): readonly Request[] {
+  return method === 'POST' ? (toMessages(parsed) ?? []).filter(isRequest) : []
+}
+
+/** Will it be mended by waiting, here or by the client? */
+function isPassing(error: unknown): boolean {
+  if (error instanceof AppSilent || isAppGone(error)) return true
+  return MENDED_BY_WAITING.some((code) => isPersistError(error, code))
 }
 
 /** What a client hears of an error: whether waiting helps, and the word to look for in the log, which has the rest. */
@@ -561,8 +636,4 @@ function failure(requestId: string, error: unknown): WholeAnswer {
     return refuse(503, 'The server does not answer; try again.', { retryAfter: 1 })
   }
   return refuse(500, 'Internal server error', { code: -32603, data: { requestId } })
-}
-
-function newStreamId(): string {
-  return randomBytes(9).toString('base64url')
 }

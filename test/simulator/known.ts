@@ -28,25 +28,6 @@ export const KNOWN: readonly Known[] = [
     'app-hangs-in-initialize',
   ]),
   ...known('use that the store did not hear of is told it later, and counts from then', 'expires', /./, AWAY),
-  ...known('a session is taken for expired after a pause', 'truth', /: 404/, ['pause-long', 'store-away']),
-  ...known('what may be repeated is called interrupted', 'truth', /could be repeated/, [
-    'pause-long',
-    'store-away',
-  ]),
-  ...known('a call is given up while its client tries to come back', 'truth', /given up/, [
-    ...AWAY,
-    'tool-cuts',
-  ]),
-  ...known('what was run is answered 503 when its owners change for too long', 'retry', /./, [
-    'pause-long',
-    ...AWAY,
-  ]),
-  ...known('an app stream that cannot be resumed counts as ended', 'truth', /ended the stream/, [
-    'app-answers-503',
-  ]),
-  ...known('a session that was ended comes back with the store', 'truth', /that was ended/, [
-    'store-loses-moments',
-  ]),
   ...known('something of a drain stays behind', 'leftovers', /timers|subscriptions/, ['drain']),
   ...known('what the store did not take holds a drain', 'drains', /./, ['store-fails-after']),
 ]

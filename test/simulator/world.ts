@@ -85,10 +85,10 @@ export class World {
     this.#wire = new Wire({ time: this.time, trace: this.trace, random: this.random.fork(), slow })
   }
 
-  /** The store did not hear of any use for about a ttl, because it was away. */
+  /** The store did not hear of any use for a ttl, because whoever would have told it was harmed, or did not reach it. */
   #outlived(session: string): boolean {
-    const faulty = [...this.has].some((each) => each.startsWith('store-'))
-    return faulty && this.time.now - this.writes.usedAt(session) > TTL * 800
+    const used = this.writes.usedAt(session)
+    return this.time.now - used > TTL * 1000 && (this.faults.last >= used || this.harmedSince(used))
   }
 
   /** What the app does not answer is not the fault of a drain. */
@@ -252,6 +252,7 @@ export class World {
       isCutOff: () => this.alive.some(({ store }) => store.away),
       harmedSince: (moment) => this.harmedSince(moment),
       harms: () => ledger.harms.length,
+      runsOf: (call) => this.writes.runsOf(call),
       isUnstored: (session) => this.isUnstored(session),
     })
   }

@@ -1,7 +1,7 @@
 import { delay } from '../../clock.ts'
 import { errorText, isPersistError } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import type { SessionRequest } from '../live/handling.ts'
+import type { Elsewhere, SessionRequest } from '../live/handling.ts'
 import { callerOf } from '../live/local-app.ts'
 import type { OwnedSessions } from '../ownership/owned-sessions.ts'
 import type { Answer } from '../protocol/answer.ts'
@@ -51,12 +51,8 @@ export class Forwarder {
     this.#options = options
   }
 
-  /** `moved`: that node does not own the session. `gone`: it is lost, and may or may not have made the call. */
-  async forward(
-    nodeId: string,
-    asked: SessionRequest,
-    { take = false } = {},
-  ): Promise<Answer | 'moved' | 'gone'> {
+  /** `moved`: that node does not own the session. `Made`: it is lost, or has lost the session, and may have made the call. */
+  async forward(nodeId: string, asked: SessionRequest, { take = false } = {}): Promise<Answer | Elsewhere> {
     const { sessionId, principal, streamId, again, request } = asked
     const forwarded = this.#newForwarded(sessionId, principal, request)
     const more = take ? { take } : {}
@@ -72,10 +68,11 @@ export class Forwarder {
     }
     const { reply, body } = await this.#ask(nodeId, forwarded, question, request.body)
     switch (reply.kind) {
+      // It recorded what came from here before it made it.
       case 'gone':
-        return 'gone'
+        return 'recorded'
       case 'moved':
-        return reply.again ? 'gone' : 'moved'
+        return reply.again ?? 'moved'
       case 'answer':
         return { status: reply.status, headers: reply.headers, body: body ?? '' }
       case 'stream': {

@@ -51,7 +51,8 @@ export class OwnerEndpoint {
     const request = fromWire(asked.request, body)
     const remote = followers.remote(from, id)
     const answer = await serve({ sessionId, principal, streamId, again, request, remote }, take)
-    if (answer === 'moved' || answer === 'left') return say({ kind: 'moved', again: answer === 'left' })
+    if (typeof answer === 'string')
+      return say({ kind: 'moved', ...(answer !== 'moved' && { again: answer }) })
     const { status, headers } = answer
     if ('stream' in answer) return say({ kind: 'stream', status, headers, stream: answer.stream })
     if ('response' in answer) {
@@ -71,7 +72,7 @@ export class OwnerEndpoint {
       return say({ kind: 'following', finite })
     }
     if ('missing' in found) return say({ kind: 'missing' })
-    if (!('answer' in found)) return say({ kind: 'moved', again: false })
+    if (!('answer' in found)) return say({ kind: 'moved' })
     return say({ kind: 'cut', retry: settings.retryInterval })
   }
 }

@@ -1,6 +1,7 @@
 import type { AppRequest, HeaderPairs, Remote } from '../../app/app.ts'
 import { portableAuthInfo } from '../../app/auth-info.ts'
 import { parseJson } from '../../json.ts'
+import type { Made } from '../live/session-left.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { StreamRef } from '../streams/stream.ts'
 import type { Said } from './exchange.ts'
@@ -16,7 +17,7 @@ export interface RequestQuestion {
   /** Where the answer goes in the log, picked by the node that asks. */
   readonly streamId: string
   /** The request may have reached an owner that is gone now: look into the log first. */
-  readonly again: boolean
+  readonly again?: Made | undefined
   /** The session may be nobody's: take it. */
   readonly take?: true
   readonly request: WireRequest
@@ -36,7 +37,7 @@ export interface FollowQuestion {
 
 export type Reply =
   /** Not the owner (any more): ask the store who is. `again`: the app may have been told of the request. */
-  | { readonly kind: 'moved'; readonly again: boolean }
+  | { readonly kind: 'moved'; readonly again?: Made | undefined }
   | { readonly kind: 'answer'; readonly status: number; readonly headers: HeaderPairs }
   | {
       readonly kind: 'stream'

@@ -3,6 +3,7 @@ import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import { Stop, type StopSignal } from '../../stop.ts'
+import { cancelled, toPayload } from '../protocol/answer.ts'
 import {
   errorResponse,
   idKey,
@@ -12,7 +13,7 @@ import {
   type Request,
 } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
-import type { LocalApp } from './local-app.ts'
+import { isBusy, type LocalApp } from './local-app.ts'
 import { pump } from './read-app-stream.ts'
 import type { RequestIds } from './request-ids.ts'
 
@@ -158,8 +159,7 @@ export class Call {
       const response = await local.app.fetch(local.standaloneRequest(lastEventId, this.#stop))
       if (isEventStream(response)) return response
       response.cancel()
-      const isPassing = response.status === 429 || response.status >= 500
-      if (!isPassing || busy > MAX_BUSY || this.#stop.stopped) return undefined
+      if (!isBusy(response.status) || busy > MAX_BUSY || this.#stop.stopped) return undefined
       await delay(busy * 50)
     }
   }
@@ -167,7 +167,7 @@ export class Call {
   /** The client does not want the answer any more; the SDK never ends such a stream, so it is ended here. */
   async cancel(requestId: string | number): Promise<void> {
     if (!this.#open.delete(idKey(requestId)) || this.#open.size > 0) return
-    await this.#end('end')
+    await this.#end('end', toPayload(cancelled()))
   }
 
   /** Nobody has followed it for so long that nobody will: whoever comes back after all is told. No use of the session. */

@@ -1,16 +1,34 @@
-import { AppBrokeOff, type AppRequest, type HeaderPairs, isAppGone, isEventStream } from '../../app/app.ts'
+import {
+  AppAway,
+  AppBrokeOff,
+  type AppRequest,
+  type HeaderPairs,
+  isAppGone,
+  isEventStream,
+} from '../../app/app.ts'
 import { monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog, OpenStream } from '../../store/port.ts'
-import { type Answer, refuse, relayWhole, streamHeaders, unavailable } from '../protocol/answer.ts'
-import { interrupted } from '../protocol/interrupted.ts'
+import {
+  type Answer,
+  appAway,
+  cancelled,
+  refuse,
+  relayWhole,
+  streamHeaders,
+  toPayload,
+  unavailable,
+  type WholeAnswer,
+} from '../protocol/answer.ts'
+import { interrupted, interruptedAnswer } from '../protocol/interrupted.ts'
 import { idKey, isResponse, type Message, parseMessages, type Request } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
-import type { StreamRef } from '../streams/stream.ts'
+import { newStreamId, type StreamRef } from '../streams/stream.ts'
+import { AppSilent } from './ask-app.ts'
 import { Call } from './call.ts'
 import type { Handling, OwnerAnswer } from './handling.ts'
-import type { LocalApp } from './local-app.ts'
+import { isBusy, type LocalApp, LocalSessionLost } from './local-app.ts'
 import type { RequestIds } from './request-ids.ts'
 import { SessionLeft } from './session-left.ts'
 
@@ -33,6 +51,8 @@ export interface CallsOptions {
    * settled, here or by giving the session up.
    */
   readonly onBroken: (call: OpenStream) => Promise<void>
+  /** Does a second run do no harm? */
+  readonly mayRepeat: (requests: readonly Request[]) => Promise<boolean>
   readonly onEnd: () => void
 }
 
@@ -73,13 +93,15 @@ export class Calls {
 
   /** Rejects with `LocalSessionLost`, `NotTheirs`, `SessionLeft`, or with what the app threw. */
   async make(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
-    const { sessionId, local, log, primes, attach, onUse } = this.#options
+    const { sessionId, local, log, primes, attach, onUse, mayRepeat } = this.#options
     const { streamId, remote, principal } = how
-    if (how.again && (this.has(streamId) || (await this.#isKnown(streamId))))
-      return this.#resume(request, requests, how)
+    const known = how.again && (this.has(streamId) ? {} : await this.#look(streamId, requests))
+    if (known?.next !== undefined) return this.make(request, requests, { ...how, streamId: known.next })
+    if (known) return this.#resume(request, requests, how)
+    if (how.again === 'unrecorded' && !(await mayRepeat(requests))) return interruptedAnswer(requests)
     const refused = this.#refuse(requests)
     if (refused) return refused
-    if (this.#left) throw new SessionLeft(false)
+    if (this.#left) throw new SessionLeft()
     const running = this.#begin({ streamId, requests, request, runs: 1, how })
     const { call } = running
     try {
@@ -90,12 +112,15 @@ export class Calls {
         const recorded = await this.#record(running)
         // It was refused, for somebody else owns the session; or the session leaves, and its next owner settles what has a
         // record. The app has not heard of the call, and must not now.
-        if (call.abandoned) throw new SessionLeft(recorded)
+        if (call.abandoned) throw new SessionLeft(recorded ? 'recorded' : undefined)
         // This node may be cut off from the others and be taken for gone: then the next owner would find no record, and run
         // the call as well.
         if (!recorded) {
-          await this.#withoutStream(call, how)
-          return unavailable('The call could not be recorded.')
+          const refusal = unavailable('The call could not be recorded.')
+          // Of what may have been run before, without a record, nobody can say that nothing was done.
+          const answer = how.again === 'unrecorded' ? interruptedAnswer(requests) : refusal
+          await this.#withoutStream(call, how, 'end', toPayload(answer))
+          return answer
         }
       }
       const response = await local.fetch(request, { principal, signal: call.signal })
@@ -105,7 +130,8 @@ export class Calls {
         const answer = await relayWhole(response, sessionId).finally(forget)
         const text = answer.status === 200 ? answer.body.toString() : ''
         if (text !== '') await this.#answered(requests, text)
-        await this.#withoutStream(call, how, text)
+        if (parseMessages(text).some(isResponse)) await this.#withoutStream(call, how, 'final', text)
+        else await this.#withoutStream(call, how, 'end', toPayload(answer))
         return answer
       }
       const opened = remote && log.opened(streamId)
@@ -117,18 +143,24 @@ export class Calls {
       return answer
     } catch (error) {
       if (error instanceof SessionLeft) throw error
-      // What is open in the log stays open, for the session's next owner. Of a call that has no record nobody else can tell
-      // what became of it.
-      if (call.abandoned && (await running.recorded)) throw new SessionLeft(true)
-      if (call.abandoned) return whole(requests.map(interrupted))
+      // What is open in the log stays open, for the session's next owner. Of a call that has no record nobody can tell what
+      // became of it; but its client is still here, and it may be one that can be repeated.
+      if (call.abandoned) throw new SessionLeft((await running.recorded) ? 'recorded' : 'unrecorded')
       // Cancelled before the app had begun to answer: nothing is left to be said.
-      if (call.ended) return { status: 202, headers: [], body: '' }
+      if (call.ended) return cancelled()
       // The app may have seen it: from here on it is a call like any other that was lost.
       if (error instanceof AppBrokeOff && (await this.#record(running))) {
         await this.#lost(running)
-        throw new SessionLeft(true)
+        throw new SessionLeft('recorded')
       }
-      await this.#withoutStream(call, how)
+      const lost = error instanceof LocalSessionLost
+      if (lost) error.nextStreamId = newStreamId()
+      const end = lost
+        ? JSON.stringify({ next: error.nextStreamId })
+        : wasNotMade(error)
+          ? toPayload(appAway())
+          : ''
+      await this.#withoutStream(call, how, 'end', end)
       throw error
     }
   }
@@ -144,6 +176,12 @@ export class Calls {
         void call.giveUp()
       }
     }
+  }
+
+  /** Somebody who followed it has gone: a client that comes and goes between two looks was there all the same. */
+  left(streamId: string): void {
+    const running = this.#running.get(streamId)
+    if (running) running.call.lastFollowed = monotonicNow()
   }
 
   /** Does somebody wait for one of them? */
@@ -263,37 +301,41 @@ export class Calls {
 
   /**
    * The app has answered without a stream: nothing is left open. At another node than the client's the answer is stored
-   * too, in case that node asks again because it took this one for gone.
+   * too, in case that node asks again because it took this one for gone; a refusal as well, for it says that nothing was done.
    */
-  async #withoutStream(call: Call, { streamId, remote }: Handling, text = ''): Promise<void> {
+  async #withoutStream(
+    call: Call,
+    { streamId, remote }: Handling,
+    kind: 'final' | 'end',
+    payload: string,
+  ): Promise<void> {
     const { log } = this.#options
     this.#running.delete(streamId)
-    const isMessage = parseMessages(text).some(isResponse)
-    if (remote && !call.ended)
-      await log.append(streamId, isMessage ? 'final' : 'end', isMessage ? text : '', false)
+    if (remote && !call.ended) await log.append(streamId, kind, payload, false)
     else log.forget(streamId)
   }
 
-  async #isKnown(streamId: string): Promise<boolean> {
+  /** What the log knows of a call; undefined: nothing, so that the app has not heard of it. */
+  async #look(streamId: string, requests: readonly Request[]): Promise<Known | undefined> {
     const { store, sessionId } = this.#options
-    const page = await store.read({ sessionId, streamId, after: 0, limit: 1 })
-    return page.events.length > 0
-  }
-
-  /** It ended without a word, in the app or by our giving it up: a stream with nothing in it would tell its client nothing. */
-  async #hasNoAnswer(streamId: string): Promise<boolean> {
-    const { store, sessionId } = this.#options
-    const { events } = await store.read({ sessionId, streamId, after: 0, limit: 2 })
-    return events[1]?.kind === 'end'
+    const [first, second] = (await store.read({ sessionId, streamId, after: 0, limit: 2 })).events
+    if (!first) return undefined
+    // A stream with nothing in it would tell its client nothing: it is told the refusal, that it was cancelled; or that
+    // nobody knows.
+    if (second?.kind !== 'end') return {}
+    return second.payload === '' ? { answer: interruptedAnswer(requests) } : parseEnd(second.payload)
   }
 
   /** The call was made at an owner that is gone, and has been dealt with: only its stream is left to be read. */
   async #resume(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, primes, attach } = this.#options
     const allowed = await local.authorise(request, how.principal)
+    // Busy is no word on the caller, nor on the call.
+    if (isBusy(allowed.status)) throw new AppSilent()
     if (allowed.status !== 200) return allowed
     const { streamId } = how
-    if (!this.has(streamId) && (await this.#hasNoAnswer(streamId))) return whole(requests.map(interrupted))
+    const answer = this.has(streamId) ? undefined : (await this.#look(streamId, requests))?.answer
+    if (answer) return answer
     const stream = { streamId, after: 0, finite: !this.has(streamId), priming: primes(request) }
     return attach(stream, streamHeaders(allowed.headers, sessionId), how)
   }
@@ -325,10 +367,20 @@ export class Calls {
   }
 }
 
-/** Answers that are no stream. */
-function whole(answers: readonly string[]): Answer {
-  const body = answers.length === 1 ? answers[0]! : `[${answers.join(',')}]`
-  return { status: 200, headers: [['content-type', 'application/json']], body }
+/** Has the app not even begun with it? */
+function wasNotMade(error: unknown): boolean {
+  return error instanceof AppSilent || error instanceof AppAway
+}
+
+/** A call that stands in the log: what its client is told, where that is no stream; or under which name it was made again. */
+interface Known {
+  readonly answer?: WholeAnswer
+  readonly next?: string
+}
+
+function parseEnd(payload: string): Known {
+  const end = JSON.parse(payload) as WholeAnswer | { readonly next: string }
+  return 'next' in end ? end : { answer: end }
 }
 
 /** What a later owner needs to run the request again, or to answer it with an error. */

@@ -4,6 +4,7 @@ import type { Answer } from '../protocol/answer.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { RemoteSide } from '../streams/remote-subscriber.ts'
 import type { StreamRef } from '../streams/stream.ts'
+import type { Made } from './session-left.ts'
 
 /** An HTTP request for a session, wherever it comes from. */
 export interface SessionRequest {
@@ -13,7 +14,7 @@ export interface SessionRequest {
   /** Where the answer goes in the log, if it is a stream. */
   readonly streamId: string
   /** It may have been made before, at an owner that is gone now: look into the log first. */
-  readonly again: boolean
+  readonly again: Made | undefined
   readonly request: AppRequest
   /** Said when the client has gone; undefined at another node than the client's. */
   readonly gone?: StopSignal | undefined
@@ -28,5 +29,5 @@ export type OwnerAnswer =
   | Answer
   | { readonly status: number; readonly headers: HeaderPairs; readonly stream: StreamRef }
 
-/** The session is not here (any more). `left`: it was, and the app may have been told of the request. */
-export type Elsewhere = 'moved' | 'left'
+/** The session is not here (any more). What the app may have been told of the request: nothing (`moved`), or see `Made`. */
+export type Elsewhere = 'moved' | Made

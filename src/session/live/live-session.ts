@@ -63,6 +63,8 @@ export interface LiveSessionOptions {
    * settled, here or by giving the session up. Never rejects.
    */
   readonly onBroken: (call?: OpenStream) => Promise<void>
+  /** Does a second run of these do no harm? */
+  readonly mayRepeat: (requests: readonly Request[]) => Promise<boolean>
   /** The client has ended the session, and the app agreed. Settles before the client learns it. */
   readonly onTerminated: () => Promise<void>
   /** Nothing is going on at the moment. */
@@ -112,8 +114,9 @@ export class LiveSession {
       readDelivered: options.readDelivered,
       newTail: options.newTail,
       isWritten: (streamId) => this.#isWritten(streamId),
-      onLeft: () => {
+      onLeft: (streamId) => {
         this.lastUsed = monotonicNow()
+        this.#calls.left(streamId)
         this.#quiet()
       },
     })
@@ -130,6 +133,7 @@ export class LiveSession {
       onUse: () => this.#used(),
       onAnswered: (request, response) => this.#answered(request, response),
       onBroken: (call) => this.#broken(call),
+      mayRepeat: options.mayRepeat,
       onEnd: () => {
         this.lastUsed = monotonicNow()
         this.#quiet()
@@ -161,8 +165,9 @@ export class LiveSession {
     return this.#log.followed
   }
 
+  /** What the store did not take yet counts: with it an answer would leave, and the next owner would call it interrupted. */
   get busy(): boolean {
-    return this.#requests.size > 0 || this.#calls.size > 0
+    return this.#requests.size > 0 || this.#calls.size > 0 || this.#log.unstored
   }
 
   /** Is somebody there who listens, or waits for an answer? A call that nobody follows is no use of the session. */
@@ -327,7 +332,7 @@ export class LiveSession {
     const { saveState, onLost } = this.#options
     if (await saveState(this.#state, this.local.binding.principal)) return
     onLost()
-    throw new SessionLeft(false)
+    throw new SessionLeft()
   }
 
   /** What is meant for an instance that is gone: accepted like any other, and dropped. */

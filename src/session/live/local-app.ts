@@ -32,7 +32,13 @@ const OF_ONE_MESSAGE =
   /^(?:content-(?:encoding|md5|digest|language|location|range)|(?:repr-|want-)?digest|if-.*|range|x-http-method.*)$/
 
 /** Thrown when the app does not know its own session any more (swept, restarted): it must be rehydrated. */
-export class LocalSessionLost extends Error {}
+export class LocalSessionLost extends Error {
+  /**
+   * It was met by a call, whose stream has ended with it: whoever follows the next try must not find that end in the log. So
+   * that is made under this name, and the end of the first one says so, to whoever knows only that.
+   */
+  nextStreamId: string | undefined
+}
 
 export interface LocalAppOptions {
   readonly app: App
@@ -146,7 +152,7 @@ export class LocalApp {
   async survives(): Promise<boolean> {
     if (await this.app.presence?.check()) return false
     return this.#isLost(this.#caller).then(
-      (lost) => !lost,
+      (lost) => lost !== true,
       () => false,
     )
   }
@@ -186,15 +192,19 @@ export class LocalApp {
       }
       this.#caller = callerOf(request)
       await binding.accepted(request, principal, authInfo)
-    } else if (isUnknown(status) && (await this.#isLost(request))) {
+    } else if (isUnknown(status)) {
+      const lost = await this.#isLost(request)
+      if (lost === false) return
       response.cancel()
-      throw new LocalSessionLost()
+      throw lost ? new LocalSessionLost() : new AppSilent()
     }
   }
 
-  async #isLost(request: AppRequest): Promise<boolean> {
+  /** Undefined: the app is too busy to say. */
+  async #isLost(request: AppRequest): Promise<boolean | undefined> {
     const status = await this.#statusOf(this.#caller)
     if (isUnknown(status)) return true
+    if (isBusy(status)) return undefined
     if (status !== 401 && status !== 403) return false
     // The token of the caller accepted last has run out. Somebody who was verified in front of us can speak for the session.
     if (this.binding.verifiedInFront) return isUnknown(await this.#statusOf(request))
@@ -238,6 +248,11 @@ export class LocalApp {
     headers['mcp-session-id'] = this.sessionId
     return headers
   }
+}
+
+/** It has too much to do, or is out of order for the moment: no word on anything else. */
+export function isBusy(status: number): boolean {
+  return status === 429 || status >= 500
 }
 
 /** 404; or 400, from apps that do not tell a bad request from an unknown session. */

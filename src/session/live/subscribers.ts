@@ -23,7 +23,8 @@ export interface SubscribersOptions {
   readonly newTail: NewTail
   /** Will anybody still write to that stream? */
   readonly isWritten: (streamId: string) => boolean
-  readonly onLeft: () => void
+  /** Somebody who followed that stream has gone. */
+  readonly onLeft: (streamId: string) => void
 }
 
 /** Who follows the streams of a live session: clients of this process, and nodes that serve clients of theirs. */
@@ -129,7 +130,7 @@ export class Subscribers {
 
   #left(subscriber: Subscriber): void {
     this.#options.log.detach(subscriber)
-    this.#options.onLeft()
+    this.#options.onLeft(subscriber.streamId)
   }
 
   #raise(delivered: number): void {

@@ -17,7 +17,8 @@ export interface HousekeepingOptions {
 }
 
 const TOUCH_DELAY = 20
-const AGAIN = 1000
+/** After a touch that failed: the store may be back any moment, and a session expires while nobody can say that it is used. */
+const AGAIN = 250
 // Of a ttl: so much use may come after a touch without another one.
 const MARGIN = 0.1
 const SWEEP_PAUSE = 5

@@ -89,6 +89,13 @@ export async function repeatableTools(local: LocalApp, signal?: StopSignal): Pro
   return names
 }
 
+/** The same for requests that somebody asks about. */
+export async function mayRepeat(local: LocalApp, requests: readonly Request[]): Promise<boolean> {
+  const callsTools = requests.some(({ method }) => method === 'tools/call')
+  const tools = callsTools ? await repeatableTools(local) : new Set<string>()
+  return requests.every((request) => isRepeatable(request, tools))
+}
+
 export function isRepeatable(request: Request, tools: ReadonlySet<string>): boolean {
   if (request.method === 'tools/call') return tools.has(String(request.params?.['name']))
   return SAFE_METHODS.has(request.method)

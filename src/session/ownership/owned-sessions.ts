@@ -15,6 +15,7 @@ import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
 import { HeldIds } from './held-ids.ts'
 import { Lifecycle } from './lifecycle.ts'
+import { mayRepeat } from './lost-calls.ts'
 import type { Membership } from './membership.ts'
 import { openLocal, Refused, type Rehydrating, restore, settleLostCalls } from './rehydrate.ts'
 
@@ -363,6 +364,8 @@ export class OwnedSessions {
   async #revive(record: ClaimedSession, asked: Rehydrating): Promise<LiveSession> {
     const local = await openLocal(record, asked)
     const live = this.#newSession(record, local)
+    // The app has accepted whoever needs it. What comes now may take its time, and the session must not expire under it.
+    this.#options.onUse(live)
     try {
       await restore(live, record.state, asked.signal)
       if (asked.signal.stopped) throw new AppSilent()
@@ -393,6 +396,7 @@ export class OwnedSessions {
       onUse: () => onUse(live),
       onLost: () => void this.forget(live, true),
       onBroken: (call) => this.broken(live, call),
+      mayRepeat: (requests) => mayRepeat(live.local, requests),
       onTerminated: async () => {
         await this.forget(live, false)
         await sessions.terminate(id)

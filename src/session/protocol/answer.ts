@@ -68,6 +68,19 @@ export function appAway(): WholeAnswer {
   return refuse(503, 'The server behind this endpoint does not answer; try again.', { retryAfter: 1 })
 }
 
+/** To a call that its client has cancelled: nothing is left to be said. */
+export function cancelled(): WholeAnswer {
+  return { status: 202, headers: [], body: '' }
+}
+
+/** Of a body that is larger a refusal is no less one. */
+const MAX_STORED = 16_384
+
+/** An answer that is no message, as it is stored with the end of its stream: for whoever asks for it later. */
+export function toPayload({ status, headers, body }: WholeAnswer): string {
+  return JSON.stringify({ status, headers, body: body.length > MAX_STORED ? '' : body.toString() })
+}
+
 /** The app's response as it is. */
 export function relay(response: AppResponse): Answer {
   return { status: response.status, headers: response.headers, response }

@@ -1,3 +1,4 @@
+import type { WholeAnswer } from './answer.ts'
 import { errorResponse, type Request } from './json-rpc.ts'
 
 /** What the client is told of a call that must not be run again. */
@@ -9,4 +10,11 @@ export function interrupted(request: Request): string {
     'The call was interrupted: the process that ran it ended before its answer was stored. It may or may not have taken effect.',
     { reason: 'interrupted', method: request.method, ...tool },
   )
+}
+
+/** The same where there is no stream to say it on. */
+export function interruptedAnswer(requests: readonly Request[]): WholeAnswer {
+  const answers = requests.map(interrupted)
+  const body = answers.length === 1 ? answers[0]! : `[${answers.join(',')}]`
+  return { status: 200, headers: [['content-type', 'application/json']], body }
 }

@@ -33,6 +33,10 @@ export class Backlog {
     this.#options = options
   }
 
+  get isEmpty(): boolean {
+    return this.#waiting.size === 0
+  }
+
   has(streamId: string): boolean {
     return this.#waiting.has(streamId)
   }

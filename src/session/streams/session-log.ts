@@ -153,6 +153,11 @@ export class SessionLog {
     }
   }
 
+  /** Does something wait for the store that nobody else has? */
+  get unstored(): boolean {
+    return !this.#backlog.isEmpty
+  }
+
   get followed(): boolean {
     return this.#listeners.size > 0
   }

@@ -1,7 +1,12 @@
+import { randomBytes } from 'node:crypto'
 import type { StoredEvent } from '../../store/port.ts'
 
 /** The stream of the standalone GET, by the name that the SDK gives it in every session. */
 export const STANDALONE = '_GET_stream'
+
+export function newStreamId(): string {
+  return randomBytes(9).toString('base64url')
+}
 
 /** Where a stream is to be followed from. */
 export interface StreamRef {

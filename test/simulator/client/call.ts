@@ -55,6 +55,8 @@ export interface CallOptions {
   readonly harmedSince: (moment: number) => boolean
   /** How often that has happened. */
   readonly harms: () => number
+  /** How often that call was begun, as the store knows. */
+  readonly runsOf: (call: string) => number
   /** Has the store refused events of that session? What it refused is lost to whoever was not there. */
   readonly isUnstored: (session: string) => boolean
 }
@@ -201,8 +203,8 @@ export class ClientCall {
   }
 
   #checkError(called: Called, error: NonNullable<Message['error']>): void {
-    const { name, repeatable, steps, runs } = called
-    const { harmedSince, harms } = this.#options
+    const { name, repeatable, steps } = called
+    const { harmedSince, harms, runsOf } = this.#options
     const ends = (end: string) => steps.some((step) => 'end' in step && step.end === end)
     const message = `${name}: ${error.message}`
     if (/^the tool failed in run/.test(error.message)) {
@@ -211,8 +213,9 @@ export class ClientCall {
       if (!this.#options.mayForget) this.#violation('truth', message)
     } else if ((error.data as { reason?: string } | undefined)?.reason === 'interrupted') {
       if (!harmedSince(this.#began)) this.#violation('truth', `${message}, and every process went on`)
-      // Which of the calls has taken its process with it, nobody knows: what has run in two that died is not run again.
-      if (repeatable && !(runs.length > 1 && harms() > 1))
+      // Which of the calls has taken its process with it, nobody knows: what was begun in two that died is not begun again.
+      // (The store knows of it before the app does, so the second may have died in between.)
+      if (repeatable && !(runsOf(name) > 1 && harms() > 1))
         this.#violation('truth', `${message}, and it could be repeated`)
     } else if (/^The server (ended the stream|broke off|could not run|answered)/.test(error.message)) {
       if (!ends('break') && !harmedSince(this.#began)) this.#violation('truth', `${message}, and it did not`)

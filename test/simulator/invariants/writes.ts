@@ -1,3 +1,4 @@
+import type { Message } from '../../../src/session/protocol/json-rpc.ts'
 import type { Append, Appended } from '../../../src/store/port.ts'
 import type { Violations } from './violations.ts'
 
@@ -16,6 +17,7 @@ export class Writes {
   readonly #violations: Violations
   readonly #now: () => number
   readonly #sessions = new Map<string, Written>()
+  readonly #runs = new Map<string, number>()
   /** Writes that the store lost in a restart, by the moments between which they were made. */
   readonly forgotten: { readonly from: number; readonly to: number }[] = []
 
@@ -35,7 +37,9 @@ export class Writes {
     written.generation = generation
   }
 
-  appended({ sessionId, generation }: Append, { positions, epoch }: Appended, by: string): void {
+  appended(append: Append, { positions, epoch }: Appended, by: string): void {
+    const { sessionId, generation, touch, events } = append
+    for (const { kind, payload } of events) if (kind === 'open') this.#opened(payload)
     const written = this.#of(sessionId)
     if (generation !== undefined) {
       if (generation < written.generation) {
@@ -51,7 +55,7 @@ export class Writes {
       written.epoch = epoch
       written.last = 0
     }
-    written.used = this.#now()
+    if (touch !== false) written.used = this.#now()
     for (const position of positions) {
       if (position <= written.last) {
         this.#violations.add(
@@ -60,6 +64,18 @@ export class Writes {
         )
       }
       written.last = position
+    }
+  }
+
+  /** How often a call was begun, as the store knows. */
+  runsOf(name: string): number {
+    return this.#runs.get(name) ?? 0
+  }
+
+  #opened(payload: string): void {
+    for (const { params } of [JSON.parse(payload)].flat() as Message[]) {
+      const name = (params?.['arguments'] as { name: string } | undefined)?.name
+      if (name !== undefined) this.#runs.set(name, this.runsOf(name) + 1)
     }
   }
 

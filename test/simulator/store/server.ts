@@ -89,8 +89,11 @@ export class StoreServer {
     return this.#change((memory) => memory.sessions.update(...args))
   }
 
-  touch(touches: readonly SessionTouch[]) {
-    for (const { id, ttl } of touches) if (ttl !== undefined) this.#writes.touched(id)
+  async touch(touches: readonly SessionTouch[]) {
+    for (const { id, ttl } of touches) {
+      // What has expired stays so, whoever touches it.
+      if (ttl !== undefined && (await this.memory.sessions.get(id))) this.#writes.touched(id)
+    }
     return this.#change((memory) => memory.sessions.touch(touches))
   }
 
