@@ -41,7 +41,7 @@ export class Ledger {
   readonly calls = new Map<string, Called>()
   /** Runs that go on at the moment, by process. */
   readonly running = new Map<Run, { readonly process: string; readonly call: Called }>()
-  /** When a node was killed, lost its lease or its way to the store. */
+  /** When a node was killed, lost its lease (and with it a session) or its way to the store. */
   readonly harms: number[] = []
   #runs = 0
   readonly #now: () => number

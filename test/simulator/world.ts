@@ -81,6 +81,7 @@ export class World {
     this.writes = new Writes(this.violations, () => this.time.now)
     this.faults = new Faults(this.time, this.random.fork(), has)
     this.server = new StoreServer(source, this.time, this.writes, seed, has.has('store-loses-moments'))
+    this.server.onLapsed = () => this.harm()
     const slow = has.has('client-is-slow') ? 0.3 : 0
     this.#wire = new Wire({ time: this.time, trace: this.trace, random: this.random.fork(), slow })
   }
@@ -225,10 +226,7 @@ export class World {
   harmedSince(moment: number): boolean {
     // What harmed a node before the call began may be noticed within a lease.
     const from = moment - LEASE * 2500
-    // A renewal that is slow enough lets a lease run out.
-    return (
-      this.ledger.harms.some((at) => at >= from) || (this.has.has('store-slow') && this.faults.last >= from)
-    )
+    return this.ledger.harms.some((at) => at >= from)
   }
 
   isUnstored(session: string): boolean {

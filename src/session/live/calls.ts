@@ -61,6 +61,8 @@ interface Running {
   readonly request: AppRequest
   /** How often it was begun. */
   readonly runs: number
+  /** Somebody follows its stream who asked for it again, and must find an answer there. */
+  joined?: true
   /** Its record, once that is on its way to the log; false: it could not be stored. */
   recorded?: Promise<boolean>
 }
@@ -131,6 +133,7 @@ export class Calls {
         const text = answer.status === 200 ? answer.body.toString() : ''
         if (text !== '') await this.#answered(requests, text)
         if (parseMessages(text).some(isResponse)) await this.#withoutStream(call, how, 'final', text)
+        else if (running.joined) await call.fail(`The server answered with status ${answer.status}.`)
         else await this.#withoutStream(call, how, 'end', toPayload(answer))
         return answer
       }
@@ -153,6 +156,7 @@ export class Calls {
         await this.#lost(running)
         throw new SessionLeft('recorded')
       }
+      if (running.joined) await call.fail('The server broke off.')
       const lost = error instanceof LocalSessionLost
       if (lost) error.nextStreamId = newStreamId()
       const end = lost
@@ -336,7 +340,9 @@ export class Calls {
     const { streamId } = how
     const answer = this.has(streamId) ? undefined : (await this.#look(streamId, requests))?.answer
     if (answer) return answer
-    const stream = { streamId, after: 0, finite: !this.has(streamId), priming: primes(request) }
+    const running = this.#running.get(streamId)
+    if (running) running.joined = true
+    const stream = { streamId, after: 0, finite: !running, priming: primes(request) }
     return attach(stream, streamHeaders(allowed.headers, sessionId), how)
   }
 

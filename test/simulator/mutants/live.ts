@@ -133,23 +133,7 @@ export const LIVE: readonly Mutant[] = [
     replace: "if (how.again === 'unrecorded' && !(await mayRepeat(requests)))",
     by: "if (how.again === 'unrecorded')",
     with: ['pause-long', 'app-answers-json', 'tool-asks'],
-    seeds: 300,
-  },
-  {
-    name: 'what may have been run without a record is run again',
-    file: 'src/session/live/calls.ts',
-    replace: "if (how.again === 'unrecorded' && !(await mayRepeat(requests)))",
-    by: 'if (how === undefined)',
-    with: ['pause-long', 'app-answers-json', 'tool-asks'],
-    seeds: 300,
-  },
-  {
-    name: 'a client may try again what may have been run',
-    file: 'src/session/engine.ts',
-    replace: "if (isOwed && isPassing(error)) return 'wait'",
-    by: '',
-    with: ['pause-long', 'store-away'],
-    seeds: 300,
+    seeds: 40,
   },
   {
     name: 'a session that the store did not take all of is given up',
@@ -157,6 +141,6 @@ export const LIVE: readonly Mutant[] = [
     replace: ' || this.#log.unstored',
     by: '',
     with: ['store-fails-before', 'drain'],
-    seeds: 400,
+    seeds: 150,
   },
 ]

@@ -29,6 +29,10 @@ export class StoreServer {
   #replaying: number | undefined
   /** Operations asked of it, by their names. */
   readonly counts = new Map<string, number>()
+  /** Nodes that have signed off. */
+  readonly #left = new Set<string>()
+  /** A session was taken from a node whose lease is over. */
+  onLapsed: () => void = () => {}
   /** Connections that hear something, to be told when it restarts. */
   readonly onRestart = new Set<() => void>()
 
@@ -76,7 +80,13 @@ export class StoreServer {
   }
 
   async claim(id: string, claim: SessionClaim) {
+    const before = await this.memory.sessions.get(id)
     const claimed = await this.#change((memory) => memory.sessions.claim(id, claim))
+    // Of a node that lives, perhaps: renewals that fail or are slow let a lease run out.
+    const { owner, ownerAlive } = before ?? { owner: null, ownerAlive: true }
+    if (claimed && owner !== null && owner !== claim.owner && !ownerAlive && !this.#left.has(owner)) {
+      this.onLapsed()
+    }
     if (claimed) this.#writes.claimed(id, claimed.generation)
     return claimed
   }
@@ -110,6 +120,7 @@ export class StoreServer {
   }
 
   unregister(id: string) {
+    this.#left.add(id)
     return this.#change((memory) => memory.nodes.unregister(id))
   }
 
