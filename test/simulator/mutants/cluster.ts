@@ -17,8 +17,8 @@ export const CLUSTER: readonly Mutant[] = [
   {
     name: 'a request that was lost with its owner is taken for new',
     file: ENGINE,
-    replace: "if (answer === 'gone') again = true",
-    by: '',
+    replace: "(answer === 'recorded' && !asked.again)",
+    by: 'false',
     with: ['kill', 'app-answers-json'],
     seeds: 100,
   },

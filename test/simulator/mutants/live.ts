@@ -18,15 +18,15 @@ export const LIVE: readonly Mutant[] = [
   {
     name: 'a call that may have been made is made again',
     file: CALLS,
-    replace: 'if (how.again && (this.has(streamId) || (await this.#isKnown(streamId))))',
-    by: 'if (how.again && this.has(streamId))',
+    replace: 'this.has(streamId) ? {} : await this.#look(streamId, requests))',
+    by: 'this.has(streamId) ? {} : undefined)',
     with: ['kill', 'app-answers-json'],
     seeds: 100,
   },
   {
     name: 'a cancelled call is not ended',
     file: CALL,
-    replace: "await this.#end('end')",
+    replace: "await this.#end('end', toPayload(cancelled()))",
     by: '',
     with: ['client-cancels', 'tool-never-answers'],
     seeds: 20,
@@ -82,7 +82,7 @@ export const LIVE: readonly Mutant[] = [
   {
     name: 'an answer without a stream is not stored for the node that asked',
     file: CALLS,
-    replace: "await log.append(streamId, isMessage ? 'final' : 'end', isMessage ? text : '', false)",
+    replace: 'await log.append(streamId, kind, payload, false)',
     by: '{}',
     with: ['app-answers-json', 'idle-0'],
     seeds: 60,
@@ -134,13 +134,5 @@ export const LIVE: readonly Mutant[] = [
     by: "if (how.again === 'unrecorded')",
     with: ['pause-long', 'app-answers-json', 'tool-asks'],
     seeds: 40,
-  },
-  {
-    name: 'a session that the store did not take all of is given up',
-    file: 'src/session/live/live-session.ts',
-    replace: ' || this.#log.unstored',
-    by: '',
-    with: ['store-fails-before', 'drain'],
-    seeds: 150,
   },
 ]
