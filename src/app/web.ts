@@ -12,12 +12,31 @@ export function notForFetch({ method }: AppRequest): AppResponse | undefined {
 export function webRequest(request: AppRequest, withBody = true): Request {
   const { method, headers, url, body, remote, signal } = request
   const origin = `${remote?.encrypted ? 'https' : 'http'}://${headers['host'] || 'localhost'}`
-  return new Request(origin + url, {
-    method,
-    headers,
-    ...(signal && { signal: toAbortSignal(signal) }),
-    ...(withBody && body && { body: body as Uint8Array<ArrayBuffer> }),
-  })
+  const init = { method, headers, ...(withBody && body && { body: body as Uint8Array<ArrayBuffer> }) }
+  return signal ? new StoppableRequest(origin + url, init, signal) : new Request(origin + url, init)
+}
+
+/**
+ * Its `signal` is made when somebody looks at it: given to the constructor, one would cost more than all the rest of the
+ * request, and few apps look. What is built on the request reads it too, but for `new Request(request)`.
+ */
+class StoppableRequest extends Request {
+  readonly #stop: StopSignal
+  #signal: AbortSignal | undefined
+
+  constructor(input: string | Request, init: RequestInit | undefined, stop: StopSignal) {
+    super(input, init)
+    this.#stop = stop
+  }
+
+  override get signal(): AbortSignal {
+    this.#signal ??= toAbortSignal(this.#stop)
+    return this.#signal
+  }
+
+  override clone(): Request {
+    return new StoppableRequest(super.clone(), undefined, this.#stop)
+  }
 }
 
 function toAbortSignal(signal: StopSignal): AbortSignal {

@@ -102,9 +102,8 @@ export class LocalApp {
    * Rejects with `LocalSessionLost` when the app does not know its session any more, and with `NotTheirs`.
    */
   async fetch(request: AppRequest, { principal, signal }: Asking = {}): Promise<AppResponse> {
-    // What holds a connection has to let go of it at once; for an app in this process a signal costs more than it saves.
-    const forSocket = this.app.presence && signal
-    const sent = this.app.fetch({ ...request, headers: this.#headers(request), signal: forSocket })
+    // Before there is a head nothing else tells the app that nobody waits any more.
+    const sent = this.app.fetch({ ...request, headers: this.#headers(request), signal })
     const response = await stoppable(sent, signal)
     await this.#judge(response, request, principal)
     return response

@@ -31,7 +31,7 @@ export class SimulatedApp implements App {
   readonly sessions = new Map<string, AppSession>()
   /** Event streams that nobody has ended or cancelled. */
   openStreams = 0
-  /** Requests without an answer. */
+  /** Requests without an answer, whose caller has not hung up. */
   pending = 0
 
   constructor(options: AppOptions) {
@@ -40,7 +40,14 @@ export class SimulatedApp implements App {
 
   async fetch(request: AppRequest): Promise<AppResponse> {
     const { time, random, trace, process } = this.#options
+    let isOver = false
+    const over = () => {
+      if (!isOver) this.pending -= 1
+      isOver = true
+    }
     this.pending += 1
+    // Its response closes: whatever the app still does, nobody holds anything for it.
+    const forget = request.signal?.onStop(over)
     if (trace.on) trace.say(process.name, `app ${request.method} ${textOf(request).slice(0, 200)}`)
     try {
       if (random.chance(0.3)) await time.sleep(random.next() * 2)
@@ -48,7 +55,8 @@ export class SimulatedApp implements App {
       if (trace.on) trace.say(process.name, `app answers ${response.status} to ${request.method}`)
       return response
     } finally {
-      this.pending -= 1
+      forget?.()
+      over()
     }
   }
 

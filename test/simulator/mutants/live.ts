@@ -3,6 +3,7 @@ import type { Mutant } from './mutant.ts'
 const CALL = 'src/session/live/call.ts'
 const CALLS = 'src/session/live/calls.ts'
 const LIVE_SESSION = 'src/session/live/live-session.ts'
+const LOCAL_APP = 'src/session/live/local-app.ts'
 const SUBSCRIBERS = 'src/session/live/subscribers.ts'
 const IDS = 'src/session/live/request-ids.ts'
 
@@ -22,6 +23,14 @@ export const LIVE: readonly Mutant[] = [
     by: 'this.has(streamId) ? {} : undefined)',
     with: ['kill', 'app-answers-json'],
     seeds: 100,
+  },
+  {
+    name: 'an app is not told that a call was given up',
+    file: LOCAL_APP,
+    replace: 'headers: this.#headers(request), signal })',
+    by: 'headers: this.#headers(request) })',
+    with: ['app-answers-json', 'tool-never-answers'],
+    seeds: 40,
   },
   {
     name: 'a cancelled call is not ended',
