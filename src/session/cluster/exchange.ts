@@ -1,21 +1,26 @@
 import { PersistError } from '../../errors.ts'
+import { Stop, type StopSignal } from '../../stop.ts'
 import type { Item } from './message.ts'
 import { Settled } from './settled.ts'
 
 /** What the exchange says; ids count up, for each pair and each direction from 1. */
 export type ExchangeItem =
-  /** A question. Everything below `floor` is settled for the one who asks, and may be forgotten. */
+  /**
+   * A question. Everything below `floor` is settled for the one who asks, and may be forgotten. `left`: whoever wanted the
+   * answer has gone.
+   */
   | {
       readonly type: 'ask'
       readonly id: number
       readonly floor: number
       readonly question: object
+      readonly left?: true
       readonly size?: number
     }
   /** It has arrived, and is being worked at. */
   | { readonly type: 'got'; readonly id: number; readonly size?: number }
   /** Is it still? */
-  | { readonly type: 'after'; readonly id: number; readonly size?: number }
+  | { readonly type: 'after'; readonly id: number; readonly left?: true; readonly size?: number }
   | { readonly type: 'answer'; readonly id: number; readonly answer: object; readonly size?: number }
   /** The answer is not to be had: too much is unanswered here. */
   | { readonly type: 'busy'; readonly id: number; readonly size?: number }
@@ -30,8 +35,11 @@ export interface Said {
 export interface ExchangeOptions {
   /** Best effort. */
   readonly send: (nodeId: string, item: ExchangeItem & Item, body?: Uint8Array) => void
-  /** Answers a question of another node. Its rejection is a mistake of ours: it is answered by what it resolves with. */
-  readonly onQuestion: (from: string, id: number, question: Said) => Promise<Said>
+  /**
+   * Answers a question of another node. Its rejection is a mistake of ours: it is answered by what it resolves with. `gone`
+   * is said when nobody wants the answer any more.
+   */
+  readonly onQuestion: (from: string, id: number, question: Said, gone: StopSignal) => Promise<Said>
   /** Bytes of questions and answers that are remembered at the most. Default 64 MiB. */
   readonly limit?: number
 }
@@ -58,11 +66,16 @@ interface Asking {
   readonly reject: (error: unknown) => void
   wait: number
   received: boolean
+  /** Nobody here wants the answer any more. */
+  left: boolean
+  /** Forgets whoever may leave. */
+  forget: () => void
   timer: NodeJS.Timeout | undefined
 }
 
 interface Asked {
   readonly id: number
+  readonly gone: Stop
   /** Bytes that it is remembered with. */
   bytes: number
   answer: Said | undefined
@@ -110,16 +123,39 @@ export class Exchange {
   /**
    * Asks, and resolves with the answer; or with `gone` when that node is, and may or may not have worked at it.
    * Rejects with `OVERLOADED` when the other node cannot take it. `begin` learns the question's number before it is sent.
+   * `gone`: nobody wants the answer any more. The other node is told so at once, and each time that it is asked after it, for
+   * that word may be lost as well; what it makes of that is its own affair, and the answer is waited for as ever.
    */
-  ask(nodeId: string, question: Said, begin?: (id: number) => void): Promise<Said | 'gone'> {
+  ask(
+    nodeId: string,
+    question: Said,
+    begin?: (id: number) => void,
+    gone?: StopSignal,
+  ): Promise<Said | 'gone'> {
     const pair = this.#pair(nodeId)
     const id = pair.next
     pair.next += 1
     begin?.(id)
     return new Promise((resolve, reject) => {
-      const asking: Asking = { id, question, resolve, reject, wait: AGAIN, received: false, timer: undefined }
+      const asking: Asking = {
+        id,
+        question,
+        resolve,
+        reject,
+        wait: AGAIN,
+        received: false,
+        left: gone?.stopped ?? false,
+        forget: () => {},
+        timer: undefined,
+      }
       pair.asking.set(id, asking)
       this.#say(nodeId, pair, asking)
+      if (!gone || gone.stopped) return
+      asking.forget = gone.onStop(() => {
+        asking.left = true
+        clearTimeout(asking.timer)
+        this.#say(nodeId, pair, asking)
+      })
     })
   }
 
@@ -147,9 +183,9 @@ export class Exchange {
     const pair = this.#pair(from)
     switch (item.type) {
       case 'ask':
-        return void this.#onAsk(from, pair, item.id, item.floor, { content: item.question, body })
+        return void this.#onAsk(from, pair, item, { content: item.question, body })
       case 'after':
-        return void this.#onAfter(from, pair, item.id)
+        return void this.#onAfter(from, pair, item)
       case 'done':
         return void this.#onDone(pair, item.ids, item.floor)
       case 'got':
@@ -169,14 +205,16 @@ export class Exchange {
     const pair = this.#pairs.get(nodeId)
     if (!pair) return
     this.#pairs.delete(nodeId)
-    for (const { timer, bytes } of pair.asked.values()) {
+    for (const { timer, bytes, gone } of pair.asked.values()) {
       clearTimeout(timer)
       this.#bytes -= bytes
+      gone.stop()
     }
     pair.asked.clear()
     clearTimeout(pair.doneTimer)
-    for (const { timer, resolve } of pair.asking.values()) {
+    for (const { timer, forget, resolve } of pair.asking.values()) {
       clearTimeout(timer)
+      forget()
       resolve('gone')
     }
   }
@@ -189,11 +227,15 @@ export class Exchange {
   // --- the one who asks
 
   #say(nodeId: string, pair: Pair, asking: Asking): void {
-    const { id, question, received } = asking
+    const { id, question, received, left } = asking
     const { send } = this.#options
+    const more = left ? ({ left } as const) : {}
     this.#sayDone(nodeId, pair)
-    if (received) send(nodeId, { type: 'after', id })
-    else send(nodeId, { type: 'ask', id, floor: floorOf(pair), question: question.content }, question.body)
+    if (received) send(nodeId, { type: 'after', id, ...more })
+    else {
+      const floor = floorOf(pair)
+      send(nodeId, { type: 'ask', id, floor, question: question.content, ...more }, question.body)
+    }
     asking.timer = timer(() => this.#say(nodeId, pair, asking), asking.wait)
     asking.wait = received ? AFTER : Math.min(asking.wait * 2, AGAIN_MOST)
   }
@@ -215,6 +257,7 @@ export class Exchange {
   #settle(from: string, pair: Pair, id: number): Asking | undefined {
     const asking = pair.asking.get(id)
     clearTimeout(asking?.timer)
+    asking?.forget()
     pair.asking.delete(id)
     pair.done.push(id)
     pair.doneTimer ??= timer(() => this.#sayDone(from, pair), DONE)
@@ -230,21 +273,24 @@ export class Exchange {
 
   // --- the one who answers
 
-  #onAsk(from: string, pair: Pair, id: number, floor: number, question: Said): void {
+  #onAsk(from: string, pair: Pair, item: ExchangeItem & { type: 'ask' }, question: Said): void {
     const { send, limit = 64 * 1024 * 1024, onQuestion } = this.#options
+    const { id, floor, left } = item
     this.#raise(pair, floor)
     if (id < pair.floor || pair.settled.has(id)) return
-    if (pair.asked.has(id)) return void this.#onAfter(from, pair, id)
+    if (pair.asked.has(id)) return void this.#onAfter(from, pair, item)
     const bytes = bytesOf(question)
     if (pair.refused.has(id) || this.#bytes + bytes > limit || pair.asked.size >= MAX_QUESTIONS) {
       pair.refused.add(id)
       return void send(from, { type: 'busy', id })
     }
-    const asked: Asked = { id, bytes, answer: undefined, wait: AGAIN, timer: undefined }
+    const gone = new Stop()
+    if (left) gone.stop()
+    const asked: Asked = { id, gone, bytes, answer: undefined, wait: AGAIN, timer: undefined }
     this.#bytes += bytes
     pair.asked.set(id, asked)
     asked.timer = timer(() => send(from, { type: 'got', id }), GOT)
-    void onQuestion(from, id, question).then((answer) => this.#answer(from, pair, asked, answer))
+    void onQuestion(from, id, question, gone).then((answer) => this.#answer(from, pair, asked, answer))
   }
 
   #answer(from: string, pair: Pair, asked: Asked, answer: Said): void {
@@ -265,8 +311,9 @@ export class Exchange {
     asked.wait = Math.min(asked.wait * 2, AFTER)
   }
 
-  #onAfter(from: string, pair: Pair, id: number): void {
+  #onAfter(from: string, pair: Pair, { id, left }: { readonly id: number; readonly left?: true }): void {
     const asked = pair.asked.get(id)
+    if (left) asked?.gone.stop()
     // Not known: it never arrived, and whoever asks will say it again when it has heard nothing. It has heard `got`
     // only from a node that remembers.
     if (!asked) return

@@ -1,6 +1,7 @@
 import { delay } from '../../clock.ts'
 import { errorText, isPersistError } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
+import type { StopSignal } from '../../stop.ts'
 import type { Elsewhere, SessionRequest } from '../live/handling.ts'
 import { callerOf } from '../live/local-app.ts'
 import type { OwnedSessions } from '../ownership/owned-sessions.ts'
@@ -53,7 +54,7 @@ export class Forwarder {
 
   /** `moved`: that node does not own the session. `Made`: it is lost, or has lost the session, and may have made the call. */
   async forward(nodeId: string, asked: SessionRequest, { take = false } = {}): Promise<Answer | Elsewhere> {
-    const { sessionId, principal, streamId, again, request } = asked
+    const { sessionId, principal, streamId, again, request, gone } = asked
     const forwarded = this.#newForwarded(sessionId, principal, request)
     const more = take ? { take } : {}
     const wire = toWire(request)
@@ -66,7 +67,7 @@ export class Forwarder {
       ...more,
       request: wire,
     }
-    const { reply, body } = await this.#ask(nodeId, forwarded, question, request.body)
+    const { reply, body } = await this.#ask(nodeId, forwarded, question, { body: request.body, gone })
     switch (reply.kind) {
       // It recorded what came from here before it made it.
       case 'gone':
@@ -182,17 +183,20 @@ export class Forwarder {
     nodeId: string,
     forwarded: Forwarded,
     question: Question,
-    body?: Uint8Array,
+    { body, gone }: { body?: Uint8Array | undefined; gone?: StopSignal | undefined } = {},
   ): Promise<{ reply: Reply | { kind: 'gone' }; body?: Uint8Array | undefined }> {
     const owner = this.#owner(nodeId)
     let number = 0
     let said: Said | 'gone' = 'gone'
     try {
-      said = await this.#options.exchange.ask(nodeId, say(question, body), (id) => {
+      const begin = (id: number) => {
+        // It may be followed already, and looked for once more: what nobody remembers nobody could end.
+        this.#leavePlace(forwarded)
         number = id
         owner.forwarded.set(id, forwarded)
         forwarded.place = { nodeId, id }
-      })
+      }
+      said = await this.#options.exchange.ask(nodeId, say(question, body), begin, gone)
     } finally {
       const kind = said === 'gone' ? 'gone' : (said.content as Reply).kind
       if (kind !== 'stream' && kind !== 'following') owner.forwarded.delete(number)
@@ -219,6 +223,11 @@ export class Forwarder {
     this.#options.send(place.nodeId, { type: 'left', id: place.id, delivered: tail?.delivered ?? 0 })
   }
 
+  #leavePlace(forwarded: Forwarded): void {
+    const { place } = forwarded
+    if (place && this.#isPlaced(forwarded)) this.#owners.get(place.nodeId)!.forwarded.delete(place.id)
+  }
+
   #isPlaced(forwarded: Forwarded): boolean {
     const { place } = forwarded
     return place !== undefined && this.#owners.get(place.nodeId)?.forwarded.get(place.id) === forwarded
@@ -229,8 +238,8 @@ export class Forwarder {
    * session claims it without waiting for a request, in the name of the client's own last one; the client notices nothing.
    */
   async #search(forwarded: Forwarded): Promise<void> {
-    const { place, tail } = forwarded
-    if (place) this.#owners.get(place.nodeId)?.forwarded.delete(place.id)
+    const { tail } = forwarded
+    this.#leavePlace(forwarded)
     // One at a time for each stream; what comes meanwhile makes it look once more.
     if (this.#searching.has(forwarded)) return void this.#searching.set(forwarded, true)
     const { logger, retryInterval } = this.#options.settings

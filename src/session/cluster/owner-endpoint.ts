@@ -1,6 +1,7 @@
 import { readBody } from '../../app/app.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
+import type { StopSignal } from '../../stop.ts'
 import { MESSAGE_LIMIT } from '../../store/port.ts'
 import type { Elsewhere, OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { OwnedSessions } from '../ownership/owned-sessions.ts'
@@ -31,10 +32,10 @@ export class OwnerEndpoint {
   }
 
   /** Never rejects. */
-  async onQuestion(from: string, id: number, { content, body }: Said): Promise<Said> {
+  async onQuestion(from: string, id: number, { content, body }: Said, gone: StopSignal): Promise<Said> {
     const question = content as Question
     try {
-      if (question.kind === 'request') return await this.#onRequest(from, id, question, body)
+      if (question.kind === 'request') return await this.#onRequest(from, id, question, gone, body)
       return await this.#onFollow(from, id, question)
     } catch (error) {
       const { logger, retryInterval: retry } = this.#options.settings
@@ -45,12 +46,18 @@ export class OwnerEndpoint {
     }
   }
 
-  async #onRequest(from: string, id: number, asked: RequestQuestion, body?: Uint8Array): Promise<Said> {
+  async #onRequest(
+    from: string,
+    id: number,
+    asked: RequestQuestion,
+    gone: StopSignal,
+    body?: Uint8Array,
+  ): Promise<Said> {
     const { followers, serve } = this.#options
     const { sessionId, principal, streamId, again, take = false } = asked
     const request = fromWire(asked.request, body)
     const remote = followers.remote(from, id)
-    const answer = await serve({ sessionId, principal, streamId, again, request, remote }, take)
+    const answer = await serve({ sessionId, principal, streamId, again, request, gone, remote }, take)
     if (typeof answer === 'string')
       return say({ kind: 'moved', ...(answer !== 'moved' && { again: answer }) })
     const { status, headers } = answer

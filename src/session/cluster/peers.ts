@@ -75,7 +75,7 @@ export class Peers {
     const endpoint = new OwnerEndpoint({ owned, followers: this.#followers, settings, serve, failure })
     this.#exchange = new Exchange({
       send,
-      onQuestion: (from, id, question) => endpoint.onQuestion(from, id, question),
+      onQuestion: (from, id, question, gone) => endpoint.onQuestion(from, id, question, gone),
     })
     const another = (format: number) => this.another(new Set(), format)
     this.forwarder = new Forwarder({ exchange: this.#exchange, send, another, owned, newTail, settings })

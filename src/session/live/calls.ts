@@ -351,8 +351,7 @@ export class Calls {
     const call: Call = new Call({
       streamId,
       requests,
-      // At another node nobody can see its client go before there is a stream.
-      isAwaited: () => how !== undefined && (how.remote !== undefined || how.gone?.stopped === false),
+      isAwaited: () => how?.gone?.stopped === false,
       local,
       log,
       ids,

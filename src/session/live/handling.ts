@@ -16,7 +16,7 @@ export interface SessionRequest {
   /** It may have been made before, at an owner that is gone now: look into the log first. */
   readonly again: Made | undefined
   readonly request: AppRequest
-  /** Said when the client has gone; undefined at another node than the client's. */
+  /** Said when the client has gone; at another node than the client's that may take a moment. */
   readonly gone?: StopSignal | undefined
   /** Set when another node has forwarded it. */
   readonly remote?: RemoteSide

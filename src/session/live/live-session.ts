@@ -82,7 +82,7 @@ export class LiveSession {
   readonly audience: Subscribers
   /** Monotonic ms. */
   lastUsed = monotonicNow()
-  /** Requests that have no answer yet; at this node, by whether their clients have gone. */
+  /** Requests that have no answer yet. */
   readonly #requests = new Set<Handling>()
   #unsaved = false
   /** The instance was told that its client is initialized: should that come late as well, it is not told twice. */

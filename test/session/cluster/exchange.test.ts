@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { Exchange, type ExchangeItem, type Said } from '../../../src/session/cluster/exchange.ts'
+import { Stop } from '../../../src/stop.ts'
 import { generator } from '../../support/random.ts'
 import { onOwnedClock } from '../owned-clock.ts'
 
@@ -19,6 +20,7 @@ interface Way {
 
 function pair(way: Way, random: () => number, work: (question: Said) => Promise<Said>, limit?: number) {
   const worked: object[] = []
+  const left: object[] = []
   const sent: ExchangeItem['type'][] = []
   const nodes = new Map<string, Exchange>()
   const node = (name: string, peer: string) => {
@@ -31,15 +33,16 @@ function pair(way: Way, random: () => number, work: (question: Said) => Promise<
           setTimeout(() => nodes.get(peer)!.receive(name, item, body), Math.floor(random() * way.delay))
         }
       },
-      onQuestion: async (_from, _id, question) => {
+      onQuestion: async (_from, _id, question, gone) => {
         worked.push(question.content)
+        gone.onStop(() => left.push(question.content))
         return work(question)
       },
     })
     nodes.set(name, exchange)
     return exchange
   }
-  return { a: node('a', 'b'), b: node('b', 'a'), worked, sent }
+  return { a: node('a', 'b'), b: node('b', 'a'), worked, left, sent }
 }
 
 test.each(Array.from({ length: SEEDS }, (_, i) => i + 1))(
@@ -96,6 +99,41 @@ test('a long call is acknowledged at once, is asked after slowly, and is not sen
     await a.ask('b', { content: {}, body: Buffer.alloc(1024) })
     expect(sent.filter((type) => type === 'ask')).toHaveLength(1)
     expect(sent.filter((type) => type === 'after').length).toBeLessThanOrEqual(60)
+  }))
+
+test.each([1, 2, 3, 4, 5, 6, 7, 8])(
+  'seed %i: that nobody wants an answer any more is heard, whatever is lost, and the answer comes all the same',
+  (seed) =>
+    onOwnedClock(600_000, async () => {
+      const { a, b, left } = pair({ lost: 0.7, doubled: 0.3, delay: 300 }, generator(seed), async () => {
+        await sleep(100_000)
+        return { content: {} }
+      })
+      const gone = new Stop()
+      const asked = [{ n: 1 }, { n: 2 }]
+      const answers = asked.map((content, i) =>
+        a.ask('b', { content }, undefined, i === 0 ? gone : undefined),
+      )
+      await sleep(10_000)
+      expect(left).toEqual([])
+      gone.stop()
+      await sleep(80_000)
+      expect(left).toEqual([{ n: 1 }])
+      await Promise.all(answers)
+      a.reset()
+      b.reset()
+    }),
+)
+
+test('of a node that is gone nobody wants an answer any more', () =>
+  onOwnedClock(10_000, async () => {
+    const { a, b, left } = pair({ lost: 0, doubled: 0, delay: 1 }, generator(1), () => new Promise(() => {}))
+    void a.ask('b', { content: { n: 1 } })
+    await sleep(1000)
+    expect(left).toEqual([])
+    b.gone('a')
+    expect(left).toEqual([{ n: 1 }])
+    a.reset()
   }))
 
 test('a question to a node that is gone ends, and what that node had asked is forgotten', () =>

@@ -1,5 +1,6 @@
 import type { AppRequest, AppResponse, HeaderPairs } from '../../../src/app/app.ts'
 import type { Answer } from '../../../src/session/protocol/answer.ts'
+import { Stop } from '../../../src/stop.ts'
 import type { SimulatedNode } from '../node.ts'
 import type { Random } from '../random.ts'
 import type { Process, Time } from '../time.ts'
@@ -53,7 +54,7 @@ class Connection {
   /** Seen from the client. */
   #over = false
   /** Seen from the node: the client has gone. */
-  #gone = false
+  readonly #gone = new Stop()
   #stop: (() => void) | undefined
   readonly #killed = () => this.#deliver(() => this.over('broken'))
 
@@ -84,7 +85,7 @@ class Connection {
     time.after(
       0.3,
       () => {
-        this.#gone = true
+        this.#gone.stop()
         this.#stop?.()
       },
       this.#node.process,
@@ -98,7 +99,7 @@ class Connection {
       this.#deliver(() => this.over('refused'))
       return
     }
-    node.handle(request).then(
+    node.handle({ ...request, signal: this.#gone }).then(
       (answer) => this.#answer(answer),
       (error: unknown) => this.#answer({ status: 599, headers: [], body: `The engine threw: ${error}` }),
     )
@@ -106,7 +107,7 @@ class Connection {
 
   #answer(answer: Answer): void {
     const { status, headers } = answer
-    if (this.#gone) {
+    if (this.#gone.stopped) {
       if ('tail' in answer) answer.tail.close()
       if ('response' in answer) answer.response.cancel()
       return

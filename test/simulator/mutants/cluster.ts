@@ -47,13 +47,29 @@ export const CLUSTER: readonly Mutant[] = [
     seeds: 30,
   },
   {
+    name: 'an owner does not hear that a client at another node has gone',
+    file: EXCHANGE,
+    replace: 'if (left) asked?.gone.stop()',
+    by: '',
+    with: ['app-answers-json', 'tool-never-answers', 'client-cuts'],
+    seeds: 200,
+  },
+  {
     name: 'a question that comes twice is worked at twice',
     file: EXCHANGE,
     replace:
-      'if (id < pair.floor || pair.settled.has(id)) return\n    if (pair.asked.has(id)) return void this.#onAfter(from, pair, id)',
+      'if (id < pair.floor || pair.settled.has(id)) return\n    if (pair.asked.has(id)) return void this.#onAfter(from, pair, item)',
     by: '',
     with: ['messages-doubled'],
     seeds: 60,
+  },
+  {
+    name: 'an owner does not hear that a client at another node has gone',
+    file: EXCHANGE,
+    replace: 'if (left) asked?.gone.stop()',
+    by: '',
+    with: ['app-answers-json', 'tool-never-answers', 'add'],
+    seeds: 300,
   },
   {
     name: 'nobody says what it follows',
