@@ -79,7 +79,8 @@ async function live(world: World): Promise<void> {
     )
   }
   const over = Promise.all(lives).then(() => true)
-  await Promise.race([chaos(world), over])
+  const blows = chaos(world)
+  await Promise.race([blows, over])
   faults.calm = true
   world.trace.say('world', 'is calm')
   const ended = await Promise.race([over, time.sleep(PATIENCE).then(() => false)])
@@ -89,6 +90,8 @@ async function live(world: World): Promise<void> {
       world.violations.add('ends', `after ${PATIENCE} ms of calm: ${waiting.join('; ')}`)
     return
   }
+  // Clients may be done before all has happened that will: what is left is looked at when nothing goes wrong any more.
+  await blows
   await world.end()
 }
 

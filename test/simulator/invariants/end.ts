@@ -1,8 +1,13 @@
 import { GONE_AFTER, type World } from '../world.ts'
 
+/** Milliseconds after a touch that failed in which it is made again. */
+const TOLD_AGAIN = 1500
+
 /** A session that nobody uses is gone from store and memory a ttl later (and the tenth of it that a touch may be old). */
 export async function checkExpired(world: World): Promise<void> {
-  const { time, server, violations } = world
+  const { time, server, faults, violations } = world
+  // Use that the store did not hear of is told it as soon as it hears again, and counts from then.
+  while (time.now - faults.last < TOLD_AGAIN) await time.sleep(100)
   // A call that nobody follows is given up a ttl later, and what it said until then was use of the session.
   if (world.ledger.running.size > 0) await time.sleep(GONE_AFTER)
   await time.sleep(GONE_AFTER)
