@@ -1,4 +1,4 @@
-import { errorText } from '../../errors.ts'
+import { errorText, PersistError } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { nodeChannel, type Subscription } from '../../store/port.ts'
 import type { Terminated } from '../../store/shared/announced-sessions.ts'
@@ -89,7 +89,12 @@ export class Peers {
     this.#announcements = await this.#options.directory.bus.subscribe(nodeChannel(identity.id), (text) =>
       this.#onAnnouncement(text),
     )
-    if (this.#timer || this.#closed) return
+    // Closed meanwhile: that did not know of what was opened here.
+    if (this.#closed) {
+      await this.#hangUp()
+      throw new PersistError('STORE_CLOSED', 'This process is shutting down.')
+    }
+    if (this.#timer) return
     this.#timer = setInterval(() => this.#beat(), Math.min(this.#options.settings.lease / 3, BEAT))
     this.#timer.unref()
   }
@@ -131,7 +136,9 @@ export class Peers {
   }
 
   async #hangUp(): Promise<void> {
-    // Nobody hears the answers that are still to come.
+    // Nobody hears the answers that are still to come; and what still arrives, while the last words go out, would be
+    // answered in the name of somebody who is not there any more.
+    this.#identity = undefined
     this.#exchange.reset()
     this.forwarder.hangUp()
     this.#followers.reset()
@@ -148,7 +155,7 @@ export class Peers {
   }
 
   #onItem(from: string, item: PeerItem, body: Uint8Array | undefined): void {
-    if (this.#gone.has(from)) return
+    if (this.#gone.has(from) || !this.#identity) return
     this.#known.add(from)
     switch (item.type) {
       case 'bye':

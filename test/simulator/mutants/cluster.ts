@@ -39,6 +39,14 @@ export const CLUSTER: readonly Mutant[] = [
     seeds: 5,
   },
   {
+    name: 'what still arrives at a node that closes is answered',
+    file: PEERS,
+    replace: 'if (this.#gone.has(from) || !this.#identity) return',
+    by: 'if (this.#gone.has(from)) return',
+    with: ['drain', 'messages-late', 'store-slow'],
+    seeds: 300,
+  },
+  {
     name: 'a question that is lost is not asked again',
     file: EXCHANGE,
     replace: 'asking.timer = timer(() => this.#say(nodeId, pair, asking), asking.wait)',
