@@ -28,8 +28,6 @@ export const KNOWN: readonly Known[] = [
     'app-hangs-in-initialize',
   ]),
   ...known('use that the store did not hear of is told it later, and counts from then', 'expires', /./, AWAY),
-  ...known('something of a drain stays behind', 'leftovers', /timers|subscriptions/, ['drain']),
-  ...known('what the store did not take holds a drain', 'drains', /./, ['store-fails-after']),
 ]
 
 function known(

@@ -72,8 +72,9 @@ export class Ledger {
     return run
   }
 
-  over(run: Run): void {
-    run.over = this.#now()
+  /** `noticed`: milliseconds after which it can be known. */
+  over(run: Run, noticed = 0): void {
+    run.over = this.#now() + noticed
     this.running.delete(run)
   }
 

@@ -188,8 +188,10 @@ export class SimulatedApp implements App {
     session.running.add(id!)
     for (const step of call.steps) {
       if (session.cancelled.has(id!)) break
+      const isUnheard = stream !== undefined && !stream.listening
       if (!(await this.#step(step, { session, stream, call, run, heard }, answer))) {
-        if (!('end' in step) || step.end !== 'never') ledger.over(run)
+        if (!('end' in step) || step.end !== 'never')
+          ledger.over(run, isUnheard && 'end' in step && step.end === 'break' ? UNHEARD : 0)
         return
       }
     }
@@ -259,6 +261,12 @@ export class SimulatedApp implements App {
 /** Milliseconds. */
 const ASK_PATIENCE = 10_000
 const UNANSWERED = Symbol('unanswered')
+
+/**
+ * Milliseconds in which it is noticed that a call broke off while its stream was cut: such a stream ends silently each time
+ * that it is resumed, as one may on which nothing has been said yet. Asked for 50 times, with waits of 10, 20, 30 … ms.
+ */
+const UNHEARD = 13_000
 
 interface At {
   readonly session: AppSession
