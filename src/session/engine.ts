@@ -226,6 +226,7 @@ export class Engine {
     this.#holder.draining = true
     await this.#housekeeping.close()
     await this.#holder.handOver(this.retry)
+    this.#holder.close()
     await this.#peers.close(this.retry)
     await this.#node.leave().catch((error: unknown) => {
       settings.logger.warn({ error: errorText(error) }, 'the node could not sign off; its lease will run out')
@@ -494,7 +495,7 @@ export class Engine {
       const headers = clientHeaders(response.headers, id)
       const body = streams ? messages.map((message) => messageFrame(JSON.stringify(message))).join('') : text
       if (!answer?.result) {
-        void local.delete().catch(() => {})
+        this.#holder.dismiss(local)
         return { status: response.status, headers, body }
       }
       await binding.accepted(request, principal, response.authInfo)
@@ -506,7 +507,7 @@ export class Engine {
       await this.#holder.create({ id, principal: binding.principal, state }, local)
       return { status: response.status, headers, body }
     } catch (error) {
-      void local.delete().catch(() => {})
+      this.#holder.dismiss(local)
       throw error
     }
   }

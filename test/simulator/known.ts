@@ -17,17 +17,6 @@ export interface Known {
 const AWAY = ['store-away', 'store-away-for-one'] as const
 
 export const KNOWN: readonly Known[] = [
-  ...known(
-    'the app never learns that a call without a head was given up',
-    'leftovers',
-    /requests to the app/,
-    ['app-answers-json'],
-  ),
-  ...known('a DELETE that the app refuses is not said again', 'expires', /in the memory/, [
-    'app-answers-503',
-    'app-hangs-in-initialize',
-  ]),
-  ...known('use that the store did not hear of is told it later, and counts from then', 'expires', /./, AWAY),
 ]
 
 function known(

@@ -13,25 +13,34 @@ export interface Patience {
   readonly patience: number
   /** Nobody wants the answer any more. */
   readonly signal?: StopSignal | undefined
+  /** Takes an answer that comes late, for a while: it tells of something that was made. Otherwise the app is told at once. */
+  readonly late?: (response: AppResponse) => void
 }
+
+// Milliseconds that an answer may be late.
+const LATE = 30_000
 
 /**
  * Asks the app something of our own. Rejects with `AppSilent` when it does not answer in time, or when nobody wants the
  * answer any more; the app is told, and an answer that comes late is not left open.
  */
-export function askApp(app: App, request: AppRequest, { patience, signal }: Patience): Promise<AppResponse> {
+export function askApp(
+  app: App,
+  request: AppRequest,
+  { patience, signal, late }: Patience,
+): Promise<AppResponse> {
   const gone = new Stop()
   const asked = app.fetch({ ...request, signal: gone })
   return new Promise((resolve, reject) => {
     const giveUp = () => {
       reject(new AppSilent())
-      asked.then(
-        (late) => late.cancel(),
-        () => {},
-      )
-      gone.stop()
+      asked.then(late ?? ((response) => response.cancel()), () => {})
+      if (!late) return gone.stop()
+      clearTimeout(timer)
+      timer = setTimeout(() => gone.stop(), LATE)
+      timer.unref()
     }
-    const timer = setTimeout(giveUp, patience)
+    let timer = setTimeout(giveUp, patience)
     timer.unref()
     const forget = signal?.onStop(giveUp)
     asked.then(resolve, reject).finally(() => {

@@ -165,7 +165,7 @@ export class LocalApp {
     return { method: 'GET', url, headers, remote, authInfo, signal }
   }
 
-  /** Lets the app forget its session. */
+  /** Lets the app forget its session. Rejects when it is too busy for that; any other refusal will not change. */
   async delete(): Promise<void> {
     const headers = { ...ownHeaders(this.#caller), 'mcp-session-id': this.sessionId }
     const { url, remote, authInfo } = this.#caller
@@ -173,6 +173,9 @@ export class LocalApp {
     const { patience } = this
     const response = await askApp(this.app, request, { patience })
     response.cancel()
+    const { status } = response
+    if ([408, 425, 429].includes(status) || (status >= 500 && status !== 501))
+      throw new Error(`The app answered with status ${status}.`)
   }
 
   /**

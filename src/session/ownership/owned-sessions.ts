@@ -13,6 +13,7 @@ import { type LocalApp, patienceOf } from '../live/local-app.ts'
 import { type Answer, appAway, refuse, shuttingDown, unavailable } from '../protocol/answer.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
+import { Farewells } from './farewells.ts'
 import { HeldIds } from './held-ids.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { mayRepeat } from './lost-calls.ts'
@@ -60,6 +61,7 @@ export class OwnedSessions {
   readonly #options: OwnedSessionsOptions
   readonly #lifecycle = new Lifecycle()
   readonly #held: HeldIds
+  readonly #farewells: Farewells
   readonly live = new Map<string, LiveSession>()
   /** Sessions that the app is opening. */
   #opening = 0
@@ -67,7 +69,9 @@ export class OwnedSessions {
 
   constructor(options: OwnedSessionsOptions) {
     this.#options = options
-    this.#held = new HeldIds(options.settings.ttl)
+    const { ttl, logger } = options.settings
+    this.#held = new HeldIds(ttl)
+    this.#farewells = new Farewells({ isInUse: (local) => this.#isInUse(local), logger })
   }
 
   /** May the app of this process know a session by this id, the client's or its own? */
@@ -160,9 +164,19 @@ export class OwnedSessions {
     if (this.#lifecycle.on(live.id, 'lost') === 'stop') await this.#stop(live, tellApp)
   }
 
+  /** The app has opened a session for which there is no use. */
+  dismiss(local: LocalApp): void {
+    void this.#farewells.say(local)
+  }
+
   /** Gives every session up in good order; listeners elsewhere follow to the next owner. */
   async handOver(retry: number): Promise<void> {
     await Promise.all(this.#lifecycle.ids().map((id) => this.#leave(id, retry)))
+  }
+
+  /** Nothing is said to the app any more. */
+  close(): void {
+    this.#farewells.close()
   }
 
   /** The same for those in which nothing runs at the moment: what comes next is for another node. */
@@ -293,11 +307,13 @@ export class OwnedSessions {
   async #stop(live: LiveSession, tellApp: boolean): Promise<void> {
     if (live.closed) return
     live.close()
-    if (!tellApp) return
-    await live.local.delete().catch((error: unknown) => {
-      const facts = { sessionId: live.id, error: errorText(error) }
-      this.#options.settings.logger.debug(facts, 'the app did not free its session')
-    })
+    if (tellApp) await this.#farewells.say(live.local)
+  }
+
+  /** A session that is on its way may be given the same id by the app. */
+  #isInUse({ publicId, sessionId }: LocalApp): boolean {
+    const live = this.live.get(publicId)
+    return live ? live.local.sessionId === sessionId : this.#lifecycle.has(publicId)
   }
 
   /** Undefined: somebody else was quicker, or this node leaves: look again. */
@@ -310,6 +326,7 @@ export class OwnedSessions {
     const { id, generation } = record
     let live: LiveSession | undefined
     try {
+      await this.#farewells.silence(id)
       const claimed = await this.#options.directory.sessions.claim(id, { owner, generation })
       live = claimed && (await this.#rehydrate(claimed, principal, caller))
     } catch (error) {
@@ -334,9 +351,10 @@ export class OwnedSessions {
   /** In bounded time: everybody who needs the session waits for it. */
   async #rehydrate(record: ClaimedSession, principal: Principals, caller: AppRequest): Promise<LiveSession> {
     const { app, settings } = this.#options
+    const farewells = this.#farewells
     try {
       return await this.#patiently((signal) =>
-        this.#revive(record, { app, settings, principal, caller, signal }),
+        this.#revive(record, { app, settings, principal, caller, signal, farewells }),
       )
     } catch (error) {
       await this.#options.directory.sessions
@@ -374,7 +392,7 @@ export class OwnedSessions {
     } catch (error) {
       live.close()
       this.#drop(live)
-      void local.delete().catch(() => {})
+      void this.#farewells.say(local)
       throw error
     }
   }

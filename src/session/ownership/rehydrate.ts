@@ -1,4 +1,4 @@
-import { type App, type AppRequest, header } from '../../app/app.ts'
+import { type App, type AppRequest, type AppResponse, header } from '../../app/app.ts'
 import type { Settings } from '../../options.ts'
 import type { StopSignal } from '../../stop.ts'
 import type { EventLog, OpenStream, SessionRecord, SessionState } from '../../store/port.ts'
@@ -11,6 +11,7 @@ import { type Answer, relayWhole } from '../protocol/answer.ts'
 import { interrupted } from '../protocol/interrupted.ts'
 import { isResponse } from '../protocol/json-rpc.ts'
 import type { Principals } from '../protocol/principal.ts'
+import type { Farewells } from './farewells.ts'
 import { findLostCalls, isRepeatable, repeatableTools } from './lost-calls.ts'
 
 /** Requests of a restored state that are under way at the same time: there may be a thousand of them, and little time. */
@@ -36,6 +37,7 @@ export interface Rehydrating {
   readonly caller: AppRequest
   readonly principal: Principals
   readonly signal: StopSignal
+  readonly farewells: Farewells
 }
 
 /**
@@ -43,15 +45,22 @@ export interface Rehydrating {
  * that nobody's credentials have to be kept. Rejects with `Refused`, `NotTheirs` or `AppSilent`.
  */
 export async function openLocal(record: SessionRecord, asked: Rehydrating): Promise<LocalApp> {
-  const { app, settings, caller, principal, signal } = asked
+  const { app, settings, caller, principal, signal, farewells } = asked
   const patience = patienceOf(settings)
   const initialize = ownPost(caller, JSON.parse(record.state.initialize), {}, record.id)
-  const response = await askApp(app, initialize, { patience, signal })
+  const binding = new Binding(settings, record)
+  const localOf = (sessionId: string) =>
+    new LocalApp({ app, settings, sessionId, publicId: record.id, caller, binding })
+  const late = (response: AppResponse) => {
+    response.cancel()
+    const id = header(response.headers, 'mcp-session-id')
+    if (response.status < 300 && id !== undefined) farewells.sayLater(localOf(id))
+  }
+  const response = await askApp(app, initialize, { patience, signal, late })
   const sessionId = header(response.headers, 'mcp-session-id')
   if (response.status >= 300 || sessionId === undefined)
     throw new Refused(await relayWhole(response, record.id))
-  const binding = new Binding(settings, record)
-  const local = new LocalApp({ app, settings, sessionId, publicId: record.id, caller, binding })
+  const local = localOf(sessionId)
   try {
     const { authInfo } = response
     const answer = (await readMessages(response, patience, signal)).find(isResponse)
@@ -62,7 +71,7 @@ export async function openLocal(record: SessionRecord, asked: Rehydrating): Prom
     await binding.accepted(caller, principal, authInfo)
     return local
   } catch (error) {
-    void local.delete().catch(() => {})
+    void farewells.say(local)
     throw error
   }
 }

@@ -72,14 +72,6 @@ export const CLUSTER: readonly Mutant[] = [
     seeds: 60,
   },
   {
-    name: 'an owner does not hear that a client at another node has gone',
-    file: EXCHANGE,
-    replace: 'if (left) asked?.gone.stop()',
-    by: '',
-    with: ['app-answers-json', 'tool-never-answers', 'add'],
-    seeds: 300,
-  },
-  {
     name: 'nobody says what it follows',
     file: PEERS,
     replace: '    this.forwarder.beat()\n',

@@ -57,10 +57,26 @@ export const OWNERSHIP: readonly Mutant[] = [
   {
     name: 'the app keeps the session that nobody uses',
     file: OWNED,
-    replace: 'if (live.closed) return\n    live.close()\n    if (!tellApp) return',
-    by: 'if (live.closed) return\n    live.close()\n    return',
+    replace: 'if (tellApp) await this.#farewells.say(live.local)',
+    by: '',
     with: [],
     seeds: 10,
+  },
+  {
+    name: 'a session that the app did not free is not freed later',
+    file: 'src/session/ownership/farewells.ts',
+    replace: 'this.#later(local, attempt + 1)\n    }\n  }\n\n',
+    by: '}\n  }\n\n',
+    with: ['app-answers-503', 'idle-0'],
+    seeds: 60,
+  },
+  {
+    name: 'a session that the app opened too late is kept',
+    file: 'src/session/ownership/rehydrate.ts',
+    replace: 'farewells.sayLater(localOf(id))',
+    by: '{}',
+    with: ['app-hangs-in-initialize', 'idle-0'],
+    seeds: 60,
   },
   {
     name: 'after a lapse every session stops',
