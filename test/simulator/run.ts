@@ -1,7 +1,6 @@
 import { chaos } from './chaos.ts'
 import { ALL_INGREDIENTS, choose, type Ingredient } from './ingredients.ts'
 import type { Violation } from './invariants/violations.ts'
-import { isKnown } from './known.ts'
 import { life, pry } from './life.ts'
 import { type Source, surround } from './load-source.ts'
 import { Random } from './random.ts'
@@ -17,8 +16,6 @@ export interface RunOptions {
   readonly without?: readonly Ingredient[]
   /** Nothing else is part of it. */
   readonly only?: readonly Ingredient[] | undefined
-  /** Reports known defects too. */
-  readonly known?: boolean
 }
 
 export interface Ran {
@@ -33,7 +30,7 @@ export interface Ran {
 
 /** One world, from its seed to its end. */
 export async function run(options: RunOptions): Promise<Ran> {
-  const { source, seed, trace = false, with: always = [], without = [], only, known = false } = options
+  const { source, seed, trace = false, with: always = [], without = [], only } = options
   const allowed = ALL_INGREDIENTS.filter((each) => !without.includes(each) && (only?.includes(each) ?? true))
   const has = choose(new Random(seed), allowed, always)
   const world = new World({ source, seed: seed + 1_000_000, has, trace })
@@ -50,7 +47,7 @@ export async function run(options: RunOptions): Promise<Ran> {
   return {
     seed,
     ingredients: [...has],
-    violations: world.violations.list.filter((each) => known || !isKnown(each, has)),
+    violations: world.violations.list,
     trace: world.trace.lines,
     turns: world.time.turns,
     took: world.time.now,

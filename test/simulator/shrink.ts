@@ -8,10 +8,10 @@ export async function shrink(options: RunOptions, { ingredients, violations }: R
   let smallest: Ran | undefined
   for (const each of ingredients) {
     const fewer = least.filter((kept) => kept !== each)
-    const ran = await run({ ...options, trace: false, only: fewer, with: fewer, known: true })
+    const ran = await run({ ...options, trace: false, only: fewer, with: fewer })
     if (ran.violations[0]?.invariant !== invariant) continue
     least = fewer
     smallest = ran
   }
-  return smallest ?? (await run({ ...options, trace: false, only: least, with: least, known: true }))
+  return smallest ?? (await run({ ...options, trace: false, only: least, with: least }))
 }

@@ -9,8 +9,6 @@ export interface Mutant {
   readonly by: string
   /** What the worlds are made of in which it is looked for, besides what chance adds. */
   readonly with: readonly Ingredient[]
-  /** What it breaks is broken anyway, by what `known.ts` names: it waits for that to be repaired. */
-  readonly dormant?: true
   /** It is found within so many of them. */
   readonly seeds: number
 }

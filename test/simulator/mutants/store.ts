@@ -30,7 +30,6 @@ export const STORE: readonly Mutant[] = [
   },
   {
     name: 'a session whose owner lives can be claimed',
-    dormant: true,
     file: SESSIONS,
     replace: 'if (row.owner !== null && row.owner !== owner && this.#nodes.live(row.owner)) return undefined',
     by: '',

@@ -55,7 +55,6 @@ export const STREAMS: readonly Mutant[] = [
   },
   {
     name: 'events that wait for the store are overtaken',
-    dormant: true,
     file: SESSION_LOG,
     replace: 'if (this.#backlog.has(streamId)) this.#backlog.add(events, undefined)\n      else await',
     by: 'await',
