@@ -23,14 +23,6 @@ export const OWNERSHIP: readonly Mutant[] = [
     seeds: 40,
   },
   {
-    name: 'nobody waits for the living after an outage of the store',
-    file: OWNED,
-    replace: 'if (elsewhere && (await node.settle())) continue',
-    by: '',
-    with: ['store-away'],
-    seeds: 100,
-  },
-  {
     name: 'a session that its client has ended stays in the store',
     file: OWNED,
     replace: 'await sessions.terminate(id)',
@@ -76,14 +68,6 @@ export const OWNERSHIP: readonly Mutant[] = [
     replace: 'farewells.sayLater(localOf(id))',
     by: '{}',
     with: ['app-hangs-in-initialize', 'idle-0'],
-    seeds: 60,
-  },
-  {
-    name: 'after a lapse every session stops',
-    file: OWNED,
-    replace: 'if (!(await directory.sessions.claim(live.id, claim))) await this.forget(live, true)',
-    by: 'await this.forget(live, true)',
-    with: ['store-away'],
     seeds: 60,
   },
   {

@@ -29,14 +29,6 @@ export const STORE: readonly Mutant[] = [
     seeds: 100,
   },
   {
-    name: 'a session whose owner lives can be claimed',
-    file: SESSIONS,
-    replace: 'if (row.owner !== null && row.owner !== owner && this.#nodes.live(row.owner)) return undefined',
-    by: '',
-    with: ['kill', 'pause-long', 'idle-0', 'store-out-of-order'],
-    seeds: 100,
-  },
-  {
     name: 'a claim of the same owner keeps the generation',
     file: SESSIONS,
     replace: 'if (!keep) {',
