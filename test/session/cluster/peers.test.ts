@@ -47,11 +47,11 @@ test('whoever is asked after its goodbye, because the store still knows it, is g
   const first = ask(leaving.id)
   link.send(id, { type: 'bye' })
   await link.close()
-  expect(await first).toBe('gone')
+  expect(await first).toBe('recorded')
   // Its record is still there for a moment.
   const late = ask(leaving.id)
   await store.nodes.unregister(leaving.id)
-  expect(await late).toBe('gone')
+  expect(await late).toBe('recorded')
 })
 
 test('one that speaks nothing of ours is asked in vain, at once and each time, and is no heir to anything', async () => {
@@ -60,7 +60,7 @@ test('one that speaks nothing of ours is asked in vain, at once and each time, a
   const stranger = await identityIn(store, { messages: [7, 8], formats: [1, 8] })
   expect(await peers.another(new Set(), 1)).toBeUndefined()
   for (let i = 0; i < 3; i += 1) {
-    expect(await ask(stranger.id)).toBe('gone')
+    expect(await ask(stranger.id)).toBe('recorded')
     expect(peers.isStranger(stranger.id)).toBe(true)
   }
   const reader = await identityIn(store, { messages: [1, 8], formats: [7, 8] })
