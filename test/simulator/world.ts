@@ -173,6 +173,7 @@ export class World {
       user,
       stranger,
       cuts: () => has.has('client-cuts') && !faults.calm && own.chance(0.3),
+      isUnstored: (session) => this.isUnstored(session),
       mayBeGone: (session) => this.writes.forgotten.length > 0 || this.#outlived(session),
     })
     if (!stranger) this.clients.push(client)

@@ -24,6 +24,8 @@ export interface RemoteSide {
 /** The owner's end of a stream whose client is at another node: what would be written here is told to that node. */
 export class RemoteSubscriber implements Subscriber {
   readonly remote = true
+  /** What is not in the log is not for it. */
+  readonly live = false
   readonly resumable = true
   readonly streamId: string
   readonly #tell: (news: News) => void

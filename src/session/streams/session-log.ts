@@ -230,8 +230,9 @@ export class SessionLog {
     const facts = { operation: 'append', sessionId, streamId, error: errorText(error) }
     logger.error(facts, 'an event could not be stored')
     const listeners = this.listeners(streamId)
-    // Nobody here hears it now: whoever comes finds it in the log or nowhere.
-    if (listeners.every((listener) => listener.remote)) this.#backlog.add(events, error)
+    // Somebody cannot hear it now, or nobody is there to: whoever comes finds it in the log or nowhere, and gets it once.
+    if (listeners.length === 0 || listeners.some(({ live }) => !live))
+      return void this.#backlog.add(events, error)
     for (const { kind, payload } of events) {
       const shown = onStoreError === 'fail' ? asFailure(payload, streamId) : payload
       for (const listener of listeners) {

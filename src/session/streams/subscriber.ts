@@ -5,6 +5,8 @@ export interface Subscriber {
   readonly streamId: string
   /** At another node, which has the log and nothing else to go by. */
   readonly remote: boolean
+  /** What is pushed now is written now, or with the response's first byte: nothing waits for the log. */
+  readonly live: boolean
   /** The client can come back with what it has got. */
   readonly resumable: boolean
   push(update: Update): void

@@ -81,6 +81,10 @@ export class Tail implements Subscriber {
     return this.#seen
   }
 
+  get live(): boolean {
+    return this.#state === 'live' || this.#state === 'fresh'
+  }
+
   get closed(): boolean {
     return this.#state === 'closed'
   }

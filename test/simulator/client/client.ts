@@ -21,6 +21,8 @@ export interface ClientOptions {
   readonly cuts: () => boolean
   /** It has no right to what it asks for. */
   readonly stranger: boolean
+  /** Has the store refused anything of that session? */
+  readonly isUnstored: (session: string) => boolean
   /** The session may have ended, and 404 is the truth. */
   readonly mayBeGone: (session: string) => boolean
 }
@@ -57,7 +59,10 @@ export class SimulatedClient {
   readonly repeated = new Set<unknown>()
   /** What it waits for at the moment: what hangs, when all is calm, hangs here. */
   readonly waiting = new Set<string>()
-  /** A standalone stream broke before it had an id: nobody can tell what it did not hear, a question of a tool perhaps. */
+  /**
+   * A standalone stream broke before it had an id, or any stream on which something came without one: nobody can tell what it
+   * did not hear, a question of a tool perhaps.
+   */
   cannotResume = false
   readonly #answering: Promise<void>[] = []
   #left = false
@@ -132,6 +137,7 @@ export class SimulatedClient {
     onMessage?: (message: Message) => void,
     onOpen?: (hangUp: () => void) => void,
   ): Promise<Outcome> {
+    const { isUnstored } = this.#options
     const request = body ? this.#post(body) : this.#get(heard.last)
     const outcome = await this.send(request, {
       ...(onOpen && { onOpen }),
@@ -142,7 +148,8 @@ export class SimulatedClient {
         onMessage?.(message)
       },
     })
-    if (!body && outcome.how !== 'ended' && heard.last === undefined) this.cannotResume = true
+    const isLost = isUnstored(this.session!) || (!body && heard.last === undefined)
+    if (outcome.how !== 'ended' && isLost) this.cannotResume = true
     return outcome
   }
 
