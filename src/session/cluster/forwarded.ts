@@ -15,6 +15,7 @@ export interface ForwardedOptions {
 
 /** Pieces of news that are kept for a stream whose answer is not here yet; then the log is read. */
 const MAX_EARLY = 64
+const LOOK = { look: true } as const
 
 /**
  * One request that another node answers, from the question to the end of its stream. News may be here before the answer
@@ -52,9 +53,9 @@ export class Forwarded {
   hear(news: News): void {
     const tail = this.#tail
     if (!tail) return void this.#keep(news)
-    this.over = 'over' in news || ('update' in news && isLast(news.update))
-    if ('update' in news) return void tail.push(news.update)
     if ('look' in news) return void tail.nudge()
+    this.over = 'over' in news || isLast(news.update)
+    if ('update' in news) return void tail.push(news.update)
     switch (news.over) {
       case 'cut':
         return void tail.cutAfter(news.at ?? 0, news.retry)
@@ -67,14 +68,15 @@ export class Forwarded {
     }
   }
 
-  /** Something that was told of it is lost. */
+  /** Something that was told of it is lost; perhaps before its stream has begun. */
   look(): void {
-    this.#tail?.nudge()
+    this.hear(LOOK)
   }
 
   /** Beyond the bound events are left to the log; how the stream is over is always kept. */
   #keep(news: News): void {
-    if (this.#early.length < MAX_EARLY || 'over' in news) this.#early.push(news)
-    else if (!('look' in this.#early.at(-1)!)) this.#early.push({ look: true })
+    const isFull = this.#early.length >= MAX_EARLY
+    const kept = isFull && !('over' in news) ? LOOK : news
+    if (kept !== LOOK || this.#early.at(-1) !== LOOK) this.#early.push(kept)
   }
 }
