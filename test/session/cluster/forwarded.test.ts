@@ -7,7 +7,7 @@ const caller = { method: 'POST', url: '/mcp', headers: {} } as const
 function forwarded(): Forwarded {
   return new Forwarded({
     sessionId: 'x',
-    principal: { authInfo: undefined, jwt: undefined },
+    principal: { authInfo: null, jwt: null },
     caller,
     onOrphaned: () => {},
   })

@@ -24,10 +24,14 @@ export async function checkExpired(world: World): Promise<void> {
   }
 }
 
-/** What is answered is over: no later owner runs it again. */
+/**
+ * What is answered is over: no later owner runs it again. But a process that was stopped between the record and the run goes
+ * on with it, whoever has run it meanwhile.
+ */
 export function checkAnswered({ ledger, violations }: World): void {
   for (const { name, runs, answered } of ledger.calls.values()) {
-    if (runs.some(({ began }) => answered !== undefined && began > answered))
+    const isHarmed = (to: number) => ledger.harms.some((at) => at >= runs[0]!.began && at <= to)
+    if (runs.some(({ began }) => answered !== undefined && began > answered && !isHarmed(began)))
       violations.add('runs', `${name} was answered, and ran again`)
   }
 }
