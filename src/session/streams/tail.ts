@@ -45,6 +45,8 @@ export class Tail implements Subscriber {
   onClose: () => void
   /** Everything up to here is written. */
   #seen: number
+  /** The last position written here, and not only named by the client; 0: nothing was. */
+  #written = 0
   #epoch: string | undefined
   #early: Update[] = []
   #failures = 0
@@ -225,6 +227,7 @@ export class Tail implements Subscriber {
         if (event.epoch !== this.#epoch) {
           this.#epoch = event.epoch
           this.#seen = 0
+          this.#written = 0
         }
         this.#write(event, event.epoch)
         this.#flush()
@@ -258,6 +261,7 @@ export class Tail implements Subscriber {
     if (event.position <= this.#seen || this.closed) return
     const { sessionId, streamId, priming, retryInterval, onDelivered } = this.#options
     this.#seen = event.position
+    this.#written = event.position
     const id = () => {
       this.resumable = true
       return formatEventId(sessionId, { streamId, position: event.position, epoch })
@@ -304,7 +308,8 @@ export class Tail implements Subscriber {
   }
 
   #gap(reason: GapReason, after: number): void {
-    if (reason === 'lost') this.#seen = after
+    // Anybody can name a large number; but what was written here was given out, and never will be again.
+    if (reason === 'lost') this.#seen = Math.max(after, this.#written)
     if (this.#gapReported) return
     this.#gapReported = true
     this.#options.onGap?.(reason)

@@ -186,6 +186,29 @@ describe('tail: what the client hears', () => {
     expect([bench.written, bench.ended]).toEqual([['1'], true])
   })
 
+  test('what the store has lost after it was written here is not written again, should it come late', async () => {
+    const bench = new Bench()
+    let lost = false
+    const log: EventLog = {
+      append: (append) => bench.log.append(append),
+      delete: (id) => bench.log.delete(id),
+      read: async (query) => {
+        const page = await bench.log.read(query)
+        return lost ? { ...page, events: [], last: 1 } : page
+      },
+    }
+    const tail = bench.tail({ fresh: true, log })
+    bench.start(tail)
+    tail.push(await bench.store('message', '1'))
+    const late = await bench.store('message', '2')
+    tail.push(late)
+    lost = true
+    tail.nudge()
+    await settle()
+    tail.push({ ...late, before: 1 })
+    expect(bench.written).toEqual(['1', '2'])
+  })
+
   test('what could not be stored is written without an id, behind what is read', async () => {
     const bench = new Bench()
     await bench.store('message', '1')
