@@ -331,6 +331,8 @@ export class Engine {
   async #serveOnce(asked: SessionRequest, search: Search): Promise<Answer | Elsewhere | 'look' | 'wait'> {
     const { sessionId, principal, request } = asked
     const isOwed = this.#isOwed(asked)
+    // What leaves finds nothing out any more.
+    const waited = () => (this.#holder.draining ? interruptedAnswer(callsIn(request)) : 'wait')
     try {
       // A process that drains, or whose app is away, lets others take what it has let go. And a new call is none for a process
       // that drains, also where nobody else is there (yet): claimed for it, the session would be given up again at once.
@@ -342,7 +344,7 @@ export class Engine {
         // The app of another node may be back.
         search.unwilling.clear()
         search.alone = false
-        return this.#holder.draining ? interruptedAnswer(callsIn(request)) : 'wait'
+        return waited()
       }
       if ('missing' in found) return await this.#notFound(request)
       if ('moved' in found) return 'look'
@@ -351,13 +353,13 @@ export class Engine {
         // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
         if ('live' in found) return (await this.#serveOwn(asked)) as Answer | Elsewhere
         // Nobody would collect the reply.
-        if (this.#holder.draining) return isOwed ? interruptedAnswer(callsIn(request)) : shuttingDown()
+        if (this.#holder.draining) return isOwed ? waited() : shuttingDown()
         const take = 'free' in found
         const owner = take ? await this.#peers.another(search.unwilling, found.free) : found.owner
         if (owner === undefined) return this.#isLeftAlone(asked, found as Free, search)
         const answer = await this.#peers.forwarder.forward(owner, asked, { take })
         if (typeof answer === 'object') return answer
-        if (this.#peers.isStranger(owner)) return otherRelease()
+        if (this.#peers.isStranger(owner)) return isOwed ? 'wait' : otherRelease()
         if (take) search.unwilling.add(owner)
         return answer
       } finally {
@@ -365,14 +367,15 @@ export class Engine {
         search.waited += monotonicNow() - since
       }
     } catch (error) {
-      if (isOwed && isPassing(error)) return 'wait'
+      if (isOwed && isPassing(error)) return waited()
       throw error
     }
   }
 
   /** Nobody else would take the session. */
   #isLeftAlone(asked: SessionRequest, { free }: Free, search: Search): Answer | 'look' | 'wait' {
-    if (!isIn(FORMATS.reads, free)) return this.#unreadable(asked.sessionId, free)
+    if (!isIn(FORMATS.reads, free))
+      return this.#isOwed(asked) ? 'wait' : this.#unreadable(asked.sessionId, free)
     if (!this.#isForHeir(asked)) {
       search.alone = true
       return 'look'

@@ -81,7 +81,13 @@ export class World {
     this.writes = new Writes(this.violations, () => this.time.now)
     this.faults = new Faults(this.time, this.random.fork(), has)
     this.server = new StoreServer(source, this.time, this.writes, seed, has.has('store-loses-moments'))
-    this.server.onLapsed = () => this.harm()
+    // While the store is away for all, nobody's lease says anything: whoever takes a session then has not waited.
+    const renews = !(['store-fails-before', 'store-fails-after', 'store-slow'] as const).some((each) =>
+      has.has(each),
+    )
+    this.server.onLapsed = () => {
+      if (!renews) this.harm()
+    }
     const slow = has.has('client-is-slow') ? 0.3 : 0
     this.#wire = new Wire({ time: this.time, trace: this.trace, random: this.random.fork(), slow })
   }
