@@ -15,6 +15,8 @@ const ROOMS = [
   'with-persistence',
   'http',
   'session/engine',
+  'session/serving',
+  'session/failure',
   'session/cluster',
   'session/ownership',
   'session/live',

@@ -5,7 +5,6 @@ import {
   type AppRequest,
   type AppResponse,
   header,
-  isAppGone,
   isEventStream,
   readBody,
 } from '../app/app.ts'
@@ -16,42 +15,31 @@ import { findInitialize, type InitializeRequest } from '../json.ts'
 import type { Settings } from '../options.ts'
 import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/port.ts'
-import { FORMATS, isIn, PROFILE } from '../versions.ts'
+import { FORMATS, PROFILE } from '../versions.ts'
 import { Peers } from './cluster/peers.ts'
-import { AppSilent, askApp } from './live/ask-app.ts'
-import { Binding, NotTheirs } from './live/binding.ts'
-import type { Elsewhere, OwnerAnswer, SessionRequest } from './live/handling.ts'
-import { LocalApp, LocalSessionLost, ownPost, patienceOf, readMessages } from './live/local-app.ts'
-import { SessionLeft } from './live/session-left.ts'
+import { failure } from './failure.ts'
+import { askApp } from './live/ask-app.ts'
+import { Binding } from './live/binding.ts'
+import { LocalApp, ownPost, patienceOf, readMessages } from './live/local-app.ts'
 import { Housekeeping } from './ownership/housekeeping.ts'
 import { Membership } from './ownership/membership.ts'
-import { type Directory, type Found, OwnedSessions } from './ownership/owned-sessions.ts'
+import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
 import {
   type Answer,
   appAway,
   clientHeaders,
-  otherRelease,
   refuse,
   relay,
   sessionNotFound,
   shuttingDown,
-  unavailable,
-  type WholeAnswer,
   withCors,
 } from './protocol/answer.ts'
-import { interruptedAnswer } from './protocol/interrupted.ts'
-import { isRequest, isResponse, parseMessages, type Request, toMessages } from './protocol/json-rpc.ts'
+import { isResponse, parseMessages } from './protocol/json-rpc.ts'
 import { type Principals, principalsOf } from './protocol/principal.ts'
+import { Serving } from './serving.ts'
 import type { NewTail } from './streams/new-tail.ts'
 import { newStreamId, STANDALONE, type StreamRef } from './streams/stream.ts'
 import { Tail } from './streams/tail.ts'
-
-// Milliseconds between looks for what became of a call that cannot be found out at the moment.
-const SETTLING = 100
-/** For so long: about a minute, as a stream waits for its log. Then its client is told that nobody knows. */
-const OWED = 60_000
-/** Milliseconds in which another process may turn up, for a new call that comes to one that drains. */
-const HEIR = 500
 
 export interface EngineOptions {
   readonly app: App
@@ -65,30 +53,10 @@ export interface EngineOptions {
 /** Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours. */
 const SESSION_ID = /^[\x21-\x7e]{1,256}$/
 
-const MENDED_BY_WAITING = ['STORE_UNAVAILABLE', 'OVERLOADED', 'STORE_CLOSED'] as const
-
-/** Times that a session is rehydrated for one request. */
-const MAX_REHYDRATED = 3
-
 // Of the endpoint that are known to be one; any other is looked at each time.
 const MAX_SPELLINGS = 100
 /** Bytes of an answer to a caller without a session; what says more is a page, and no endpoint. */
 const MAX_WORDS = 64 * 1024
-
-/** One search for the owner of a request's session. */
-interface Search {
-  /** Nodes that would not take it: they drain, or their app is away too. */
-  readonly unwilling: Set<string>
-  /** Nobody else would. */
-  alone: boolean
-  /** Monotonic ms. */
-  readonly heirBy: number
-  /** Milliseconds that an owner took: they are no part of the search. */
-  waited: number
-}
-
-/** Nobody's, in that format. */
-type Free = Extract<Found, { readonly free: number }>
 
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
@@ -96,11 +64,10 @@ export class Engine {
   readonly #node: Membership
   readonly #holder: OwnedSessions
   readonly #peers: Peers
+  readonly #serving: Serving
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
   #handling = 0
-  /** Monotonic ms: until then calls that run may end; new ones are for the next owner. */
-  #drainsUntil: number | undefined
   /** What was said once, and is not said again. */
   readonly #warned = new Set<string>()
   /** Paths that the app takes for the endpoint. */
@@ -129,8 +96,15 @@ export class Engine {
       settings,
       owned: this.#holder,
       newTail,
-      serve: (request, take) => this.#serveForwarded(request, take),
+      serve: (request, take) => this.#serving.serveForwarded(request, take),
       failure,
+    })
+    this.#serving = new Serving({
+      app,
+      settings,
+      owned: this.#holder,
+      peers: this.#peers,
+      notFound: (caller) => this.#notFound(caller),
     })
     this.#housekeeping = new Housekeeping({
       live: this.#holder.live,
@@ -207,7 +181,7 @@ export class Engine {
     const { live } = this.#holder
     const { forwarder } = this.#peers
     const until = monotonicNow() + deadline
-    this.#drainsUntil = until
+    this.#serving.drainsUntil = until
     // Session by session: on a node that is called all the time there is never a moment at which nothing runs. And again
     // and again: what comes over the connections that are left may bring sessions and streams back.
     while (monotonicNow() < until) {
@@ -278,7 +252,7 @@ export class Engine {
       return this.#route({ ...request, url: canonical })
     }
     const principal = await principalsOf(request, settings)
-    return this.#serve({
+    return this.#serving.serve({
       sessionId: id,
       principal,
       streamId: newStreamId(),
@@ -299,176 +273,9 @@ export class Engine {
     return failure(requestId, error)
   }
 
-  /** Here or at the owner; and at the next owner, when that one is lost on the way. */
-  async #serve(given: SessionRequest): Promise<Answer> {
-    const { settings } = this.#options
-    const began = monotonicNow()
-    const search: Search = { unwilling: new Set(), alone: false, heirBy: began + HEIR, waited: 0 }
-    let asked = given
-    const isLate = () => {
-      const most = this.#isOwed(asked) ? OWED : settings.lease * 2 + 5000
-      return monotonicNow() - began - search.waited >= most
-    }
-    while (!isLate() && !asked.gone?.stopped) {
-      const answer = await this.#serveOnce(asked, search)
-      if (typeof answer === 'object') return answer
-      if (answer === 'look') continue
-      // What may have been made without a record stays so, whoever is asked next.
-      if (answer === 'unrecorded' || (answer === 'recorded' && !asked.again))
-        asked = { ...asked, again: answer }
-      // Nothing was made of it, and what its record says is over.
-      else if (answer === 'moved' && !asked.again) asked = { ...asked, streamId: newStreamId() }
-      await delay(answer === 'wait' ? SETTLING : 20)
-    }
-    if (this.#isOwed(asked)) return interruptedAnswer(callsIn(asked.request))
-    return unavailable('The session has no owner that answers.')
-  }
-
-  /**
-   * `look`: the session may be somewhere else by now. `wait`: where it is, or what became of the call, cannot be found out at
-   * the moment.
-   */
-  async #serveOnce(asked: SessionRequest, search: Search): Promise<Answer | Elsewhere | 'look' | 'wait'> {
-    const { sessionId, principal, request } = asked
-    const isOwed = this.#isOwed(asked)
-    // What leaves finds nothing out any more.
-    const waited = () => (this.#holder.draining ? interruptedAnswer(callsIn(request)) : 'wait')
-    try {
-      // A process that drains, or whose app is away, lets others take what it has let go. And a new call is none for a process
-      // that drains, also where nobody else is there (yet): claimed for it, the session would be given up again at once.
-      const isForHeir = this.#isForHeir(asked)
-      const claim = !isForHeir && (search.alone || !this.#yields)
-      const found = await this.#holder.find(sessionId, principal, request, { claim })
-      if ('answer' in found) {
-        if (!isOwed || found.answer.status !== 503) return found.answer
-        // The app of another node may be back.
-        search.unwilling.clear()
-        search.alone = false
-        return waited()
-      }
-      if ('missing' in found) return await this.#notFound(request)
-      if ('moved' in found) return 'look'
-      const since = monotonicNow()
-      try {
-        // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
-        if ('live' in found) return (await this.#serveOwn(asked)) as Answer | Elsewhere
-        // Nobody would collect the reply.
-        if (this.#holder.draining) return isOwed ? waited() : shuttingDown()
-        const take = 'free' in found
-        const owner = take ? await this.#peers.another(search.unwilling, found.free) : found.owner
-        if (owner === undefined) return this.#isLeftAlone(asked, found as Free, search)
-        const answer = await this.#peers.forwarder.forward(owner, asked, { take })
-        if (typeof answer === 'object') return answer
-        if (this.#peers.isStranger(owner)) return isOwed ? 'wait' : otherRelease()
-        if (take) search.unwilling.add(owner)
-        return answer
-      } finally {
-        // How long an owner takes is its own affair: a call that waits for the end of a drain has not been looking for one.
-        search.waited += monotonicNow() - since
-      }
-    } catch (error) {
-      if (isOwed && isPassing(error)) return waited()
-      throw error
-    }
-  }
-
-  /** Nobody else would take the session. */
-  #isLeftAlone(asked: SessionRequest, { free }: Free, search: Search): Answer | 'look' | 'wait' {
-    if (!isIn(FORMATS.reads, free))
-      return this.#isOwed(asked) ? 'wait' : this.#unreadable(asked.sessionId, free)
-    if (!this.#isForHeir(asked)) {
-      search.alone = true
-      return 'look'
-    }
-    // Another process may turn up, or have thought better of it.
-    search.unwilling.clear()
-    return monotonicNow() < search.heirBy ? 'wait' : shuttingDown()
-  }
-
-  /**
-   * A call that the app may have been told of: "try again" would be a lie. It is settled by whoever has an app for it, this
-   * node or another, and its answer will be in the log: so whatever stands in the way is waited for.
-   */
-  #isOwed({ again, request }: SessionRequest): boolean {
-    return again !== undefined && callsIn(request).length > 0
-  }
-
-  /** A new call, and this process drains. One that may have been made already is settled by whoever has the session. */
-  #isForHeir(asked: SessionRequest): boolean {
-    return this.#drainsUntil !== undefined && !this.#isOwed(asked) && callsIn(asked.request).length > 0
-  }
-
-  /** It waits in the store for a process that can. */
-  #unreadable(sessionId: string, format: number): Answer {
-    this.#options.settings.logger.error(
-      { sessionId, format, reads: FORMATS.reads },
-      'a session is stored in a format that this release does not read, and no process that does is there',
-    )
-    return otherRelease()
-  }
-
-  async #serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | Elsewhere> {
-    if (take && this.#yields) return 'moved'
-    return this.#serveOwn(asked, !take).catch((error: unknown) => {
-      if (this.#isOwed(asked) && isPassing(error)) return 'recorded'
-      throw error
-    })
-  }
-
-  /** `own`: take no session that the store does not say is ours. */
-  async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | Elsewhere> {
-    const { sessionId, principal, request } = asked
-    let how = asked
-    for (let attempt = 1; ; attempt += 1) {
-      const found = await this.#holder.find(sessionId, principal, request, { own })
-      if ('answer' in found) {
-        if (this.#isOwed(asked) && found.answer.status === 503) return 'recorded'
-        // Whoever has asked looks for a node whose app is there.
-        return found.away && !own ? 'moved' : found.answer
-      }
-      if ('missing' in found) return this.#notFound(request)
-      if (!('live' in found)) return 'moved'
-      if (this.#isForHeir(asked)) {
-        await this.#holder.left(found.live, this.#drainsUntil! - monotonicNow())
-        return 'moved'
-      }
-      try {
-        return await found.live.handle(request, how)
-      } catch (error) {
-        if (error instanceof NotTheirs) return this.#notFound(request)
-        if (error instanceof SessionLeft) return error.made ?? 'moved'
-        if (isAppGone(error)) {
-          // It may be shutting down, and the calls that run in the session be about to end.
-          const refusal = this.#isOwed(asked) ? 'recorded' : appAway()
-          if (error instanceof AppAway && found.live.calls > 0 && this.#isAway) return refusal
-          await this.#holder.broken(found.live)
-          // Nothing was asked of the app: it may be asked where it is. What broke off under anything but a call is the client's to
-          // repeat: it may be what broke the app.
-          return error instanceof AppAway ? 'moved' : refusal
-        }
-        if (!(error instanceof LocalSessionLost)) throw error
-        // The app has swept its own session (or was restarted, perhaps once more): it is rehydrated as after a crash. One that
-        // loses it time and again keeps no sessions, and says so itself.
-        if (attempt > MAX_REHYDRATED) return this.#notFound(request)
-        await this.#holder.forget(found.live, false)
-        const { nextStreamId: streamId } = error
-        if (streamId !== undefined) how = { ...asked, again: undefined, streamId }
-      }
-    }
-  }
-
-  get #isAway(): boolean {
-    return this.#options.app.presence?.away === true
-  }
-
-  /** Sessions that are nobody's are for other nodes. */
-  get #yields(): boolean {
-    return this.#drainsUntil !== undefined || this.#isAway
-  }
-
   async #initialize(request: AppRequest, { id }: InitializeRequest): Promise<Answer> {
     if (this.#holder.draining) return shuttingDown()
-    if (this.#isAway) return appAway()
+    if (this.#options.app.presence?.away) return appAway()
     const principal = await principalsOf(request, this.#options.settings)
     return this.#holder.opening(() => this.#open(request, id, principal))
   }
@@ -614,30 +421,4 @@ function isSessionless(version: string | undefined): boolean {
 function withoutSession(request: AppRequest): AppRequest {
   const { 'mcp-session-id': _, ...headers } = request.headers
   return { ...request, headers }
-}
-
-/** Something new for the app to do, and not a part of what it does already. */
-function callsIn({ method, parsed }: AppRequest): readonly Request[] {
-  return method === 'POST' ? (toMessages(parsed) ?? []).filter(isRequest) : []
-}
-
-/** Will it be mended by waiting, here or by the client? */
-function isPassing(error: unknown): boolean {
-  if (error instanceof AppSilent || isAppGone(error)) return true
-  return MENDED_BY_WAITING.some((code) => isPersistError(error, code))
-}
-
-/** What a client hears of an error: whether waiting helps, and the word to look for in the log, which has the rest. */
-function failure(requestId: string, error: unknown): WholeAnswer {
-  if (MENDED_BY_WAITING.some((code) => isPersistError(error, code))) {
-    return unavailable('The session cannot be looked up.')
-  }
-  if (isPersistError(error, 'SESSION_LIMIT')) {
-    return refuse(429, 'Too many sessions; end one, or try again later.', { retryAfter: 60 })
-  }
-  if (isAppGone(error)) return appAway()
-  if (error instanceof AppSilent) {
-    return refuse(503, 'The server does not answer; try again.', { retryAfter: 1 })
-  }
-  return refuse(500, 'Internal server error', { code: -32603, data: { requestId } })
 }

@@ -1,6 +1,7 @@
 import type { Mutant } from './mutant.ts'
 
 const ENGINE = 'src/session/engine.ts'
+const SERVING = 'src/session/serving.ts'
 const PEERS = 'src/session/cluster/peers.ts'
 const FOLLOWERS = 'src/session/cluster/followers.ts'
 const EXCHANGE = 'src/session/cluster/exchange.ts'
@@ -24,7 +25,7 @@ export const CLUSTER: readonly Mutant[] = [
   },
   {
     name: 'a request that was lost with its owner is taken for new',
-    file: ENGINE,
+    file: SERVING,
     replace: "(answer === 'recorded' && !asked.again)",
     by: 'false',
     with: ['kill', 'app-answers-json'],
