@@ -141,7 +141,7 @@ export class Serving {
     }
     // Another process may turn up, or have thought better of it.
     search.unwilling.clear()
-    return monotonicNow() < search.heirBy ? 'wait' : shuttingDown()
+    return monotonicNow() < search.heirBy + search.waited ? 'wait' : shuttingDown()
   }
 
   /**
