@@ -169,11 +169,6 @@ export class Exchange {
     return [...this.#pairs].filter(([, { asking }]) => asking.size > 0).map(([nodeId]) => nodeId)
   }
 
-  /** Our questions to a node that have no answer yet. */
-  unanswered(nodeId: string): readonly number[] {
-    return [...(this.#pairs.get(nodeId)?.asking.keys() ?? [])]
-  }
-
   /** The number of the next question to that node. */
   nextId(nodeId: string): number {
     return this.#pair(nodeId).next

@@ -106,7 +106,8 @@ export class Forwarder {
       case 'which': {
         owner.seq += 1
         const { exchange, send } = this.#options
-        const open = exchange.unanswered(from)
+        // Not those without an answer: one may be here, in the same bundle even, and its stream about to begin.
+        const open = [...owner.forwarded.keys()].filter((id) => !owner.forwarded.get(id)!.tail)
         return void send(from, {
           type: 'list',
           seq: owner.seq,

@@ -77,9 +77,14 @@ export class Subscribers {
     for (const subscriber of this.#options.log.listeners(streamId)) subscriber.close()
   }
 
-  /** A node that serves a stream of this session to a client, and whose former owner is gone. True: nobody writes to it. */
+  /**
+   * A node that serves a stream of this session to a client, and whose former owner is gone. True: nobody writes to it.
+   * Which of two is the client's newer one died with that owner. So the last to ask is the one: where it is not, its client
+   * comes again, and nothing goes to both.
+   */
   follow(streamId: string, remote: RemoteSide): boolean {
     const finite = !this.#options.isWritten(streamId)
+    this.end(streamId)
     const subscriber = this.#attachRemote(streamId, remote)
     if (finite) subscriber.endAfterStored()
     return finite

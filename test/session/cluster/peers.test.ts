@@ -2,10 +2,11 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { expect, onTestFinished, test } from 'vitest'
 import { MemoryEventStore } from '../../../src/index.ts'
 import { Link } from '../../../src/session/cluster/link.ts'
+import type { Item } from '../../../src/session/cluster/message.ts'
 import { Peers, type PeersOptions } from '../../../src/session/cluster/peers.ts'
 import type { Identity } from '../../../src/session/ownership/membership.ts'
 import { PROFILE } from '../../../src/versions.ts'
-import { within } from '../../support/wait.ts'
+import { until, within } from '../../support/wait.ts'
 
 const LEASE = 60_000
 const logger = { debug() {}, info() {}, warn() {}, error() {} }
@@ -20,7 +21,8 @@ async function identityIn(store: MemoryEventStore, profile: object = PROFILE): P
 
 /** The other nodes as one of them sees them; nothing here needs a session of its own. */
 async function peersIn(store: MemoryEventStore) {
-  const options = { directory: store, settings: { lease: LEASE, logger, retryInterval: 20 } }
+  const newTail = () => ({ closed: false, nudge: () => {}, cut: () => {} })
+  const options = { directory: store, newTail, settings: { lease: LEASE, logger, retryInterval: 20 } }
   const peers = new Peers(options as unknown as PeersOptions)
   onTestFinished(async () => {
     await peers.close(0)
@@ -67,4 +69,31 @@ test('one that speaks nothing of ours is asked in vain, at once and each time, a
   expect(await peers.another(new Set(), 1)).toBeUndefined()
   expect(await peers.another(new Set(), 8)).toBe(reader.id)
   expect(await peers.another(new Set([reader.id]), 8)).toBeUndefined()
+})
+
+test('a stream whose answer has just come is in the list of what is followed, or may be', async () => {
+  const store = new MemoryEventStore()
+  const { id, ask } = await peersIn(store)
+  const owner = await identityIn(store)
+  const lists: Item[] = []
+  const link: Link<Item> = new Link<Item>({
+    ...{ bus: store.bus, nodes: store.nodes, logger },
+    ...{ onGone: () => {}, onNotSpoken: () => {}, onMissed: () => {} },
+    onItem: (_from, item) => {
+      if (item.type === 'list') lists.push(item)
+      if (item.type !== 'ask') return
+      // One bundle: the question what it is that is followed comes right behind the answer.
+      const stream = { streamId: 'a', after: 0, priming: false }
+      const answer = { kind: 'stream', status: 200, headers: [], stream }
+      link.send(id, { type: 'answer', id: 1, answer } as Item)
+      link.send(id, { type: 'which' })
+    },
+  })
+  onTestFinished(() => link.close())
+  await link.open(owner)
+  await ask(owner.id)
+  await until('the list', () => lists.length > 0)
+  const { ids, open, next } = lists[0] as unknown as { ids: number[]; open: number[]; next: number }
+  expect([...ids, ...open]).toContain(1)
+  expect(next).toBe(2)
 })
