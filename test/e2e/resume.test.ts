@@ -179,7 +179,7 @@ describe.each(stores)('a stream whose client is away, on %s', (store) => {
 
   it('keeps what the tool sends meanwhile, the result included, and ends after it', async () => {
     const client = await open()
-    const stream = await client.stream(client.toolCall('slow', { tag: 'away', steps: 5, ms: 5 }))
+    const stream = await client.stream(client.toolCall('slow', { tag: 'away', steps: 5, ms: 50 }))
     await stream.count(2)
     stream.close()
     await until('the end of the tool', () =>
@@ -194,7 +194,7 @@ describe.each(stores)('a stream whose client is away, on %s', (store) => {
 
   it('goes on live after a resume while the tool is running', async () => {
     const client = await open()
-    const stream = await client.stream(client.toolCall('slow', { tag: 'live', steps: 10, ms: 15 }))
+    const stream = await client.stream(client.toolCall('slow', { tag: 'live', steps: 10, ms: 50 }))
     await stream.count(3)
     stream.close()
     const resumed = await client.listen(stream.lastEventId)

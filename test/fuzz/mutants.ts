@@ -29,8 +29,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the principal of a session without an owner is not compared',
     file: OWNED,
-    replace: 'if (!record || !mayHave(record, principal)) return MISSING',
-    by: 'if (!record) return MISSING',
+    replace: 'if (readable && !mayHave(record, principal)) return MISSING',
+    by: '',
     world: 'hono, the option principal and the app, at a takeover',
     requests: 500,
   },
@@ -45,8 +45,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a 404 to anybody means that the app has lost its session',
     file: LOCAL_APP,
-    replace: 'isUnknown(status) && (await this.#isLost(request))',
-    by: 'isUnknown(status)',
+    replace: 'const lost = await this.#isLost(request)',
+    by: 'const lost = true',
     world: 'express, opaque tokens, at the owner',
     requests: 250,
   },

@@ -77,7 +77,7 @@ test('Redis comes back empty: the log begun anew has another epoch, and a resumi
 })
 
 test('kill -9 and restart: everything acknowledged is there, with its ids', async () => {
-  const server = await startRedis({ persistence: 'everysec' })
+  const server = await startRedis({ persistence: 'always' })
   const store = new RedisEventStore({ url: server.url })
   try {
     const calls = Array.from({ length: 500 }, (_, i) =>

@@ -181,8 +181,19 @@ function logRows(slots: readonly Slot[]): LogRow[] {
     count: appends.reduce((sum, { events }) => sum + events.length, 0),
     ttl: boundedMs(Math.max(...appends.map(({ ttl }) => ttl))),
     touch: boundedMs(Math.max(...appends.map(({ ttl, touch = true }) => (touch ? ttl : 0)))),
-    beyond: Math.max(...appends.map(({ beyond = 0 }) => beyond)),
+    beyond: beyondOf(appends),
   }))
+}
+
+/** Each append lies beyond what it asks for; those before it are numbered before it. */
+function beyondOf(appends: readonly Append[]): number {
+  let count = 0
+  let most = 0
+  for (const { beyond = 0, events } of appends) {
+    most = Math.max(most, beyond - count)
+    count += events.length
+  }
+  return most
 }
 
 interface EventRow extends NewEvent {

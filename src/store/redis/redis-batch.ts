@@ -38,12 +38,13 @@ export function units(appends: readonly Append[]): Unit[][] {
       rounds[round]!.push(unit)
       latest.set(sessionId, { unit, round })
     }
+    // What comes before it in the unit is numbered before it.
+    unit.beyond = Math.max(unit.beyond, beyond - unit.entries.length)
     for (const [i, event] of events.entries()) {
       unit.entries.push(entries[i]!)
       unit.opened.note(event, unit.entries.length)
     }
     unit.parts.push({ index, count: events.length })
-    unit.beyond = Math.max(unit.beyond, beyond)
     unit.size += size
   }
   return rounds
