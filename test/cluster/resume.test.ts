@@ -45,7 +45,7 @@ describe.each(cells)('%s on three nodes, on %s', (name, backend) => {
   it('calls are resumed at the next node while their tools run, wherever they are cut', async () => {
     const { client, proxy } = await connect({ afterEvents: 3 })
     const tags = ['a', 'b', 'c']
-    const answers = await Promise.all(tags.map((tag) => client.tool('slow', { tag, steps: 15, ms: 8 })))
+    const answers = await Promise.all(tags.map((tag) => client.tool('slow', { tag, steps: 15, ms: 60 })))
     expect(answers).toEqual(tags.map((tag) => `${tag} done after 15`))
     expect(ledger(cluster.journal, client.logs, { tags })).toEqual(balanced)
     expect(proxy.cuts).toBeGreaterThan(6)
