@@ -1,13 +1,13 @@
 import { defaultLogger, type Logger } from '../logger.ts'
+import { AnnouncedSessions } from './common/announced-sessions.ts'
+import { LocalNodes } from './common/local-nodes.ts'
+import { positive } from './common/options.ts'
 import type { Backend, SessionEventStore, SessionEventStoreOptions, Transfer } from './port.ts'
 import { DEFAULT_TTL } from './port.ts'
 import { type ServerEventBus, serverEventBus } from './sdk/server-event-bus.ts'
 import { sessionEventStore } from './sdk/session-event-store.ts'
 import { type QueuedMessage, type TaskMessageQueue, taskMessageQueue } from './sdk/task-message-queue.ts'
 import { type TaskResult, type TaskStore, type TaskStoreOptions, taskStore } from './sdk/task-store.ts'
-import { AnnouncedSessions } from './shared/announced-sessions.ts'
-import { LocalNodes } from './shared/local-nodes.ts'
-import { positive } from './shared/options.ts'
 
 /** What the SDKs want of a store: the same for every backend, because it is built on the port. */
 export interface SdkFaces {

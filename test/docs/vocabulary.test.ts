@@ -8,7 +8,7 @@ const vocabulary = readFileSync(join(root, 'docs/vocabulary.md'), 'utf8')
 const store = join(root, 'src/store')
 
 /** What all backends share, and the classes by which each is named; their parts are named after the port's. */
-const NAMED = /^(?:[\w-]+|shared\/[\w-]+|(?:memory|sqlite|redis|postgres)\/\w+-store)\.ts$/
+const NAMED = /^(?:[\w-]+|common\/[\w-]+|(?:memory|sqlite|redis|postgres)\/\w+-store)\.ts$/
 
 test('the classes and the parts of the port that src/store is made of stand in docs/vocabulary.md', () => {
   const files = readdirSync(store, { recursive: true, encoding: 'utf8' }).filter((file) => NAMED.test(file))

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { afterAll, inject, onTestFinished, test } from 'vitest'
+import { nextGeneration } from '../../src/store/common/generation.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
-import { nextGeneration } from '../../src/store/shared/generation.ts'
 
 const url = inject('redisUrl')
 const client = new Redis(url)

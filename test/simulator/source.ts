@@ -2,5 +2,5 @@
 export { errorText, isPersistError, PersistError } from '../../src/errors.ts'
 export { resolveOptions } from '../../src/options.ts'
 export { Engine } from '../../src/session/engine.ts'
+export { GroupCommit } from '../../src/store/common/group-commit.ts'
 export { MemoryEventStore } from '../../src/store/memory/memory-store.ts'
-export { GroupCommit } from '../../src/store/shared/group-commit.ts'

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { PersistError } from '../../src/errors.ts'
-import { GroupCommit, type Outcome } from '../../src/store/shared/group-commit.ts'
+import { GroupCommit, type Outcome } from '../../src/store/common/group-commit.ts'
 
 test('a group whose store was away rejects what waits behind, so that nothing overtakes what was said first', async () => {
   const stored: string[] = []

@@ -1,7 +1,7 @@
 import { errorText, PersistError } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
+import type { Terminated } from '../../store/common/announced-sessions.ts'
 import { nodeChannel, type Subscription } from '../../store/port.ts'
-import type { Terminated } from '../../store/shared/announced-sessions.ts'
 import { commonVersion, isIn, MESSAGES, readProfile } from '../../versions.ts'
 import type { Elsewhere, OwnerAnswer, SessionRequest } from '../live/handling.ts'
 import type { Identity } from '../ownership/membership.ts'

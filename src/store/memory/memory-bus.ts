@@ -1,5 +1,5 @@
+import { refuseTooLong } from '../common/refusals.ts'
 import type { Bus, Subscription } from '../port.ts'
-import { refuseTooLong } from '../shared/refusals.ts'
 import type { MemoryNodes } from './memory-nodes.ts'
 
 type OnWake = (text: string | undefined) => void

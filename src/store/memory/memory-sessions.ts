@@ -1,4 +1,6 @@
 import type { Clock } from '../../clock.ts'
+import { nextGeneration } from '../common/generation.ts'
+import { taken, terminated, tooMany } from '../common/refusals.ts'
 import type {
   SessionClaim,
   SessionPage,
@@ -8,8 +10,6 @@ import type {
   SessionToCreate,
   SessionTouch,
 } from '../port.ts'
-import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import type { MemoryLog } from './memory-log.ts'
 import type { MemoryNodes } from './memory-nodes.ts'
 

@@ -1,5 +1,5 @@
+import { GroupCommit, type Outcome } from '../common/group-commit.ts'
 import type { Bus, Subscription } from '../port.ts'
-import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { channelName, MAX_PAYLOAD, type PostgresListener } from './postgres-listener.ts'
 import type { PostgresMessages } from './postgres-messages.ts'

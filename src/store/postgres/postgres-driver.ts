@@ -1,4 +1,4 @@
-import { driverMissing } from '../shared/options.ts'
+import { driverMissing } from '../common/options.ts'
 
 export interface PostgresQuery {
   readonly text: string

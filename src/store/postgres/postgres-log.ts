@@ -1,7 +1,7 @@
 import { isPersistError, PersistError } from '../../errors.ts'
+import { awayIn, GroupCommit, type Outcome } from '../common/group-commit.ts'
+import { fenced, gone } from '../common/refusals.ts'
 import type { Append, Appended, EventLog, Page, StoredEvent } from '../port.ts'
-import { awayIn, GroupCommit, type Outcome } from '../shared/group-commit.ts'
-import { fenced, gone } from '../shared/refusals.ts'
 import {
   type AppendTables,
   appendMany,

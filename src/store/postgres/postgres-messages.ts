@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { PersistError } from '../../errors.ts'
+import { GroupCommit, type Outcome } from '../common/group-commit.ts'
 import { MESSAGE_LIMIT, type Subscription } from '../port.ts'
-import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import { channelName, type PostgresListener } from './postgres-listener.ts'
 import { isAlive, type PostgresNodes } from './postgres-nodes.ts'

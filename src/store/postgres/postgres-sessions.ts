@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+import { nextGeneration } from '../common/generation.ts'
+import { taken, terminated, tooMany } from '../common/refusals.ts'
 import type {
   ClaimedSession,
   OpenStream,
@@ -10,8 +12,6 @@ import type {
   SessionToCreate,
   SessionTouch,
 } from '../port.ts'
-import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import { isAlive, type PostgresNodes } from './postgres-nodes.ts'
 import { openStreamsOf, toOpenStreams } from './postgres-open-streams.ts'
 import { boundedMs, millis, type PostgresSchema, span } from './postgres-schema.ts'

@@ -1,5 +1,5 @@
+import { taskExists } from '../common/refusals.ts'
 import type { Pushed, TaskPage, TaskRecord, TaskTable } from '../port.ts'
-import { taskExists } from '../shared/refusals.ts'
 import { type PostgresSchema, span } from './postgres-schema.ts'
 import { type Sql, sql } from './postgres-sql.ts'
 import { decodeText, encodeText } from './postgres-text.ts'

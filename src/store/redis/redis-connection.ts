@@ -1,6 +1,6 @@
 import { delay, monotonicNow, withTimeout } from '../../clock.ts'
 import { isPersistError, PersistError } from '../../errors.ts'
-import { MAX_WAITING_BYTES } from '../shared/group-commit.ts'
+import { MAX_WAITING_BYTES } from '../common/group-commit.ts'
 import { createClient, disconnect, type RedisClient, type RedisClientLike } from './redis-driver.ts'
 import { carriedOut, driverText, isRefusal, translate, unavailable } from './redis-errors.ts'
 import type { RedisScript } from './redis-script.ts'

@@ -1,5 +1,5 @@
 import { delay } from '../../clock.ts'
-import { driverMissing } from '../shared/options.ts'
+import { driverMissing } from '../common/options.ts'
 import type { RedisTarget } from './redis-url.ts'
 
 /** What we use of an ioredis `Redis` or `Cluster`, version 5 or 6. */

@@ -1,6 +1,6 @@
 import { PersistError } from '../../errors.ts'
+import { GroupCommit, MAX_WAITING_BYTES, type Outcome } from '../common/group-commit.ts'
 import type { Append, Appended } from '../port.ts'
-import { GroupCommit, MAX_WAITING_BYTES, type Outcome } from '../shared/group-commit.ts'
 import { hash } from './redis-keys.ts'
 
 interface Lane {

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+import { nextGeneration } from '../common/generation.ts'
+import { taken, terminated, tooMany } from '../common/refusals.ts'
 import type {
   ClaimedSession,
   SessionClaim,
@@ -9,8 +11,6 @@ import type {
   SessionToCreate,
   SessionTouch,
 } from '../port.ts'
-import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import { ALWAYS, READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import { decodeOpen } from './redis-entry.ts'
 import type { RedisIndex } from './redis-index.ts'

@@ -1,5 +1,5 @@
+import { taskExists } from '../common/refusals.ts'
 import type { Pushed, TaskPage, TaskRecord, TaskTable } from '../port.ts'
-import { taskExists } from '../shared/refusals.ts'
 import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import { CREATE_TASK, LIST_TASK, PUSH_TASK, REPLACE_TASK, SHIFT_TASK } from './scripts/task.ts'

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { PersistError } from '../../errors.ts'
+import type { LocalNodes } from '../common/local-nodes.ts'
 import { DEFAULT_TTL, type NodeTable, type TaskTable } from '../port.ts'
-import type { LocalNodes } from '../shared/local-nodes.ts'
 import {
   changeTask,
   type FoundTask,

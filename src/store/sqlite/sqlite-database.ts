@@ -1,8 +1,8 @@
 import { closeSync, openSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { PersistError } from '../../errors.ts'
+import { GroupCommit, type Outcome } from '../common/group-commit.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
-import { GroupCommit, type Outcome } from '../shared/group-commit.ts'
 import {
   type Connection,
   type Driver,

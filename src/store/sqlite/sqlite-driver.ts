@@ -1,4 +1,4 @@
-import { driverMissing } from '../shared/options.ts'
+import { driverMissing } from '../common/options.ts'
 
 /** The slice of better-sqlite3 that we use. */
 export interface Driver {

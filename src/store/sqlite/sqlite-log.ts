@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../clock.ts'
+import { fenced, gone } from '../common/refusals.ts'
 import type { Append, Appended, EventLog, NewEvent, OpenStream, Page, StoredEvent } from '../port.ts'
-import { fenced, gone } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 
 interface Log {

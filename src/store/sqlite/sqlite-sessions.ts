@@ -1,5 +1,7 @@
 import type { Clock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
+import { nextGeneration } from '../common/generation.ts'
+import { taken, terminated, tooMany } from '../common/refusals.ts'
 import type {
   ClaimedSession,
   SessionClaim,
@@ -10,8 +12,6 @@ import type {
   SessionToCreate,
   SessionTouch,
 } from '../port.ts'
-import { nextGeneration } from '../shared/generation.ts'
-import { taken, terminated, tooMany } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 import type { SqliteLog } from './sqlite-log.ts'
 import type { SqliteNodes } from './sqlite-nodes.ts'

@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.ts'
+import { taskExists } from '../common/refusals.ts'
 import type { Pushed, TaskPage, TaskRecord, TaskTable } from '../port.ts'
-import { taskExists } from '../shared/refusals.ts'
 import type { Sql, SqliteDatabase } from './sqlite-database.ts'
 
 const CREATE =

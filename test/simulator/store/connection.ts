@@ -1,3 +1,4 @@
+import type { Outcome } from '../../../src/store/common/group-commit.ts'
 import type {
   Append,
   Appended,
@@ -7,7 +8,6 @@ import type {
   SessionTable,
   Subscription,
 } from '../../../src/store/port.ts'
-import type { Outcome } from '../../../src/store/shared/group-commit.ts'
 import type { Source } from '../load-source.ts'
 import type { Process, Time } from '../time.ts'
 import type { Trace } from '../trace.ts'

@@ -1,3 +1,4 @@
+import type { Outcome } from '../../../src/store/common/group-commit.ts'
 import type {
   Append,
   Appended,
@@ -5,7 +6,6 @@ import type {
   SessionToCreate,
   SessionTouch,
 } from '../../../src/store/port.ts'
-import type { Outcome } from '../../../src/store/shared/group-commit.ts'
 import type { Writes } from '../invariants/writes.ts'
 import type { Source } from '../load-source.ts'
 import { Random } from '../random.ts'
