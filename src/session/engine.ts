@@ -209,7 +209,7 @@ export class Engine {
 
   /** Milliseconds after which clients that are sent away may come again. */
   get retry(): number {
-    return this.#options.settings.retryInterval ?? 1000
+    return this.#holder.retry
   }
 
   #appChanged(away: boolean, reason: unknown): void {

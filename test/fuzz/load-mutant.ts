@@ -1,8 +1,6 @@
-import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import { compileFunction } from 'node:vm'
-import { build } from 'esbuild'
 import { mutate } from '../simulator/load-source.ts'
+import { bundle, evaluate } from '../support/bundle.ts'
 import type { Mutant } from './mutants.ts'
 import type { Package } from './package.ts'
 
@@ -10,19 +8,6 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 
 /** The package with one line changed. */
 export async function loadMutant(mutant: Mutant): Promise<Package> {
-  const { outputFiles } = await build({
-    entryPoints: [`${ROOT}src/index.ts`],
-    bundle: true,
-    write: false,
-    format: 'cjs',
-    platform: 'node',
-    logLevel: 'silent',
-    target: 'node20',
-    packages: 'external',
-    plugins: [mutate(mutant)],
-  })
-  const evaluate = compileFunction(outputFiles[0]!.text, ['module', 'exports', 'require'])
-  const module = { exports: {} }
-  evaluate(module, module.exports, createRequire(import.meta.url))
-  return module.exports as Package
+  const text = await bundle(`${ROOT}src/index.ts`, { packages: 'external', plugins: [mutate(mutant)] })
+  return evaluate(text) as Package
 }

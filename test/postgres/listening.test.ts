@@ -152,7 +152,8 @@ test('a connection that is lost while its node waits to say that it has its lock
   await until('the node to have its lock', async () => (await locks()) === 1)
 })
 
-test('a node whose connection broke for a moment is not called gone, in a send or a look', async () => {
+/** A node whose connection has broken, as far as the server knows, and another that looks at it. */
+async function brokenOff() {
   const { gate, schema, store } = await through()
   const there = await openStore({ url: service.url, schema })
   onTestFinished(() => there.close())
@@ -161,6 +162,11 @@ test('a node whose connection broke for a moment is not called gone, in a send o
   await until('its lock', async () => (await locks()) === 1)
   gate.shut()
   await until('its lock to be free', async () => (await locks()) === 0)
+  return { gate, store, there }
+}
+
+test('a node whose connection broke for a moment is not called gone, in a send or a look', async () => {
+  const { gate, store, there } = await brokenOff()
   const asked = Promise.all([there.bus.send('n', Buffer.from('message')), there.nodes.get('n')])
   gate.open()
   expect(await asked).toEqual([true, node('n')])
@@ -168,14 +174,7 @@ test('a node whose connection broke for a moment is not called gone, in a send o
 })
 
 test('a node that is called gone is gone for good: it does not go on under its id', async () => {
-  const { gate, schema, store } = await through()
-  const there = await openStore({ url: service.url, schema })
-  onTestFinished(() => there.close())
-  await store.bus.receive('n', () => {})
-  await store.nodes.register(node('n'), 60_000)
-  await until('its lock', async () => (await locks()) === 1)
-  gate.shut()
-  await until('its lock to be free', async () => (await locks()) === 0)
+  const { gate, store, there } = await brokenOff()
   expect(await there.bus.send('n', Buffer.from('message'))).toBe(false)
   gate.open()
   expect(await store.nodes.renew('n', 60_000)).toBe(false)

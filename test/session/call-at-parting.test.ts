@@ -3,7 +3,7 @@ import { MemoryEventStore } from '../../src/index.ts'
 import { onOwnedClock } from './owned-clock.ts'
 import type { Runs } from './simulated-app.ts'
 import { call, open, sleep } from './simulated-client.ts'
-import { SimulatedNode } from './simulated-node.ts'
+import { twoNodes } from './simulated-node.ts'
 
 /** Milliseconds that the record of a call takes: longer than the owner drains. */
 const SLOW = 1500
@@ -17,10 +17,7 @@ test.each([
     const store = new MemoryEventStore()
     const { append } = store.log
     const runs: Runs = new Map()
-    const [owner, other] = [1, 2].map(() => new SimulatedNode(store, runs, () => false)) as [
-      SimulatedNode,
-      SimulatedNode,
-    ]
+    const [owner, other] = twoNodes(store, runs)
     const session = await open(owner)
     store.log.append = async (request) => {
       if (request.events.some(({ kind }) => kind === 'open')) await sleep(SLOW)

@@ -4,7 +4,7 @@ import { MemoryEventStore } from '../../src/index.ts'
 import { onOwnedClock } from './owned-clock.ts'
 import type { Runs } from './simulated-app.ts'
 import { call, open } from './simulated-client.ts'
-import { SimulatedNode } from './simulated-node.ts'
+import { twoNodes } from './simulated-node.ts'
 
 /** Its owner may be cut off from everybody: then the next one finds nothing in the log, and makes the call. */
 test('a call of another node whose record cannot be stored is not made', () =>
@@ -12,10 +12,7 @@ test('a call of another node whose record cannot be stored is not made', () =>
     const store = new MemoryEventStore()
     const { append } = store.log
     const runs: Runs = new Map()
-    const [owner, other] = [1, 2].map(() => new SimulatedNode(store, runs, () => false)) as [
-      SimulatedNode,
-      SimulatedNode,
-    ]
+    const [owner, other] = twoNodes(store, runs)
     const session = await open(owner)
     let away = true
     store.log.append = async (request) => {

@@ -93,3 +93,9 @@ export class SimulatedNode {
     }
   }
 }
+
+/** Two nodes between which nothing is lost. */
+export function twoNodes(store: Store, runs: Runs): [SimulatedNode, SimulatedNode] {
+  const node = () => new SimulatedNode(store, runs, () => false)
+  return [node(), node()]
+}

@@ -2,8 +2,8 @@ import crypto from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import { compileFunction } from 'node:vm'
-import { build, type Plugin } from 'esbuild'
+import type { Plugin } from 'esbuild'
+import { bundle, evaluate } from '../support/bundle.ts'
 import { createPublicKey, diffieHellman, keyPair } from './key-pairs.ts'
 import type { Mutant } from './mutants/mutant.ts'
 import type * as SourceModule from './source.ts'
@@ -31,27 +31,17 @@ export function surround(next: Surroundings): void {
  * that runs at the moment. A mutant is the same with one line changed.
  */
 export async function loadSource(mutant?: Mutant): Promise<Source> {
-  const { outputFiles } = await build({
-    entryPoints: [`${ROOT}test/simulator/source.ts`],
-    bundle: true,
-    write: false,
-    format: 'cjs',
-    platform: 'node',
-    logLevel: 'silent',
-    target: 'node20',
+  const text = await bundle(`${ROOT}test/simulator/source.ts`, {
     packages: 'bundle',
     sourcemap: mutant ? false : 'inline',
     define: { 'Math.random': '__random', 'Date.now': '__now', 'performance.now': '__monotonic' },
     plugins: mutant ? [mutate(mutant)] : [],
   })
-  const names = Object.keys(GLOBALS)
-  const text = outputFiles[0]!.text
-  const evaluate = compileFunction(text, ['module', 'exports', 'require', ...names], {
+  return evaluate(text, {
+    globals: GLOBALS,
+    require: requireInside,
     filename: `${ROOT}test/simulator/source${mutant ? `-${mutant.name}` : ''}.bundle.cjs`,
-  })
-  const module = { exports: {} }
-  evaluate(module, module.exports, requireInside, ...Object.values(GLOBALS))
-  return module.exports as Source
+  }) as Source
 }
 
 export function mutate({

@@ -193,8 +193,8 @@ export class OwnedSessions {
     const { app } = this.#options
     const until = monotonicNow() + LAST_CALLS
     while (app.presence?.away && this.live.size > 0) {
-      if (monotonicNow() < until) await this.handOverQuiet(this.#retry)
-      else await this.handOver(this.#retry)
+      if (monotonicNow() < until) await this.handOverQuiet(this.retry)
+      else await this.handOver(this.retry)
       await delay(100)
     }
   }
@@ -221,10 +221,11 @@ export class OwnedSessions {
       const facts = { sessionId: live.id, error: errorText(error) }
       settings.logger.warn(facts, 'a call that broke off could not be settled; its session is given up')
     }
-    if (this.#holds(live)) await this.#leave(live.id, this.#retry)
+    if (this.#holds(live)) await this.#leave(live.id, this.retry)
   }
 
-  get #retry(): number {
+  /** Milliseconds after which clients that are sent away may come again. */
+  get retry(): number {
     return this.#options.settings.retryInterval ?? 1000
   }
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { delay } from '../../clock.ts'
+import { UnderWay } from '../common/under-way.ts'
 import type { NodeRecord, NodeTable } from '../port.ts'
 import type { PostgresListener } from './postgres-listener.ts'
 import { type PostgresSchema, span } from './postgres-schema.ts'
@@ -43,7 +44,7 @@ export class PostgresNodes implements NodeTable {
   readonly #schema: PostgresSchema
   readonly #listener: PostgresListener
   readonly #opened: () => Promise<void>
-  readonly #verdicts = new Map<string, Promise<boolean>>()
+  readonly #verdicts = new UnderWay<boolean>()
 
   constructor(schema: PostgresSchema, listener: PostgresListener, opened: () => Promise<void>) {
     this.#schema = schema
@@ -110,12 +111,7 @@ export class PostgresNodes implements NodeTable {
 
   /** Looks again after the grace, and ends the lease of a node that is dead. For nodes whose lock seemed to be free. */
   isDead(id: string): Promise<boolean> {
-    let verdict = this.#verdicts.get(id)
-    if (!verdict) {
-      verdict = this.#declareDead(id).finally(() => this.#verdicts.delete(id))
-      this.#verdicts.set(id, verdict)
-    }
-    return verdict
+    return this.#verdicts.run(id, () => this.#declareDead(id))
   }
 
   async #declareDead(id: string): Promise<boolean> {

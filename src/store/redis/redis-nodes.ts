@@ -1,4 +1,5 @@
 import { delay } from '../../clock.ts'
+import { UnderWay } from '../common/under-way.ts'
 import { type NodeRecord, type NodeTable, nodeChannel } from '../port.ts'
 import { ALWAYS, READS, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
@@ -38,7 +39,7 @@ export class RedisNodes implements NodeTable {
   readonly #keys: RedisKeys
   readonly #subscriber: RedisSubscriber
   readonly #cluster: boolean
-  readonly #verdicts = new Map<string, Promise<boolean>>()
+  readonly #verdicts = new UnderWay<boolean>()
 
   constructor(
     connection: RedisConnection,
@@ -113,12 +114,7 @@ export class RedisNodes implements NodeTable {
 
   /** Looks again after the grace, and ends the lease of a node that is dead. For nodes on whose channel it is silent. */
   isDead(id: string): Promise<boolean> {
-    let verdict = this.#verdicts.get(id)
-    if (!verdict) {
-      verdict = this.#declareDead(id).finally(() => this.#verdicts.delete(id))
-      this.#verdicts.set(id, verdict)
-    }
-    return verdict
+    return this.#verdicts.run(id, () => this.#declareDead(id))
   }
 
   /** Tells the others whether silence on the node's channel means anything. */
