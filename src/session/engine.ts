@@ -1,41 +1,21 @@
 import { randomBytes } from 'node:crypto'
-import {
-  type App,
-  AppAway,
-  type AppRequest,
-  type AppResponse,
-  header,
-  isEventStream,
-  readBody,
-} from '../app/app.ts'
+import { type App, AppAway, type AppRequest } from '../app/app.ts'
 import { portableAuthInfo } from '../app/auth-info.ts'
-import { delay, monotonicNow } from '../clock.ts'
+import { monotonicNow } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
-import { findInitialize, type InitializeRequest } from '../json.ts'
+import { findInitialize } from '../json.ts'
 import type { Settings } from '../options.ts'
-import { messageFrame } from '../sse.ts'
 import type { EventLog } from '../store/port.ts'
-import { FORMATS, PROFILE } from '../versions.ts'
+import { PROFILE } from '../versions.ts'
+import { AppWord } from './app-word.ts'
 import { Peers } from './cluster/peers.ts'
 import { failure } from './failure.ts'
-import { askApp } from './live/ask-app.ts'
-import { Binding } from './live/binding.ts'
-import { LocalApp, ownPost, patienceOf, readMessages } from './live/local-app.ts'
+import { Opening } from './opening.ts'
 import { Housekeeping } from './ownership/housekeeping.ts'
 import { Membership } from './ownership/membership.ts'
 import { type Directory, OwnedSessions } from './ownership/owned-sessions.ts'
-import {
-  type Answer,
-  appAway,
-  clientHeaders,
-  refuse,
-  relay,
-  sessionNotFound,
-  shuttingDown,
-  withCors,
-} from './protocol/answer.ts'
-import { isResponse, parseMessages } from './protocol/json-rpc.ts'
-import { type Principals, principalsOf } from './protocol/principal.ts'
+import { type Answer, appAway, refuse, relay, sessionNotFound } from './protocol/answer.ts'
+import { principalsOf } from './protocol/principal.ts'
 import { Serving } from './serving.ts'
 import type { NewTail } from './streams/new-tail.ts'
 import { newStreamId, STANDALONE, type StreamRef } from './streams/stream.ts'
@@ -53,11 +33,6 @@ export interface EngineOptions {
 /** Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours. */
 const SESSION_ID = /^[\x21-\x7e]{1,256}$/
 
-// Of the endpoint that are known to be one; any other is looked at each time.
-const MAX_SPELLINGS = 100
-/** Bytes of an answer to a caller without a session; what says more is a page, and no endpoint. */
-const MAX_WORDS = 64 * 1024
-
 /** Finds the owner of a request's session, and lets it answer. */
 export class Engine {
   readonly #options: EngineOptions
@@ -65,13 +40,11 @@ export class Engine {
   readonly #holder: OwnedSessions
   readonly #peers: Peers
   readonly #serving: Serving
+  readonly #opening: Opening
+  readonly #appWord: AppWord
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
   #handling = 0
-  /** What was said once, and is not said again. */
-  readonly #warned = new Set<string>()
-  /** Paths that the app takes for the endpoint. */
-  readonly #spellings = new Set<string>()
 
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
@@ -99,12 +72,14 @@ export class Engine {
       serve: (request, take) => this.#serving.serveForwarded(request, take),
       failure,
     })
+    this.#appWord = new AppWord(app, settings)
+    this.#opening = new Opening({ app, settings, owned: this.#holder })
     this.#serving = new Serving({
       app,
       settings,
       owned: this.#holder,
       peers: this.#peers,
-      notFound: (caller) => this.#notFound(caller),
+      notFound: (caller) => this.#appWord.notFound(caller),
     })
     this.#housekeeping = new Housekeeping({
       live: this.#holder.live,
@@ -134,16 +109,9 @@ export class Engine {
     }
   }
 
-  /**
-   * `refusal` with the CORS headers that the app gives this caller: a page that is refused must be able to read why. What
-   * the app has answered itself has them, or is not to have them.
-   */
-  async readable(refusal: Answer, caller: AppRequest): Promise<Answer> {
-    if (caller.headers['origin'] === undefined || refusal.status < 400 || !('body' in refusal)) return refusal
-    if (header(refusal.headers, 'access-control-allow-origin') !== undefined) return refusal
-    const response = await this.#ask(caller)
-    response?.cancel()
-    return withCors(refusal, response?.headers ?? [])
+  /** `refusal` with the CORS headers that the app gives this caller, see `AppWord`. */
+  readable(refusal: Answer, caller: AppRequest): Promise<Answer> {
+    return this.#appWord.readable(refusal, caller)
   }
 
   /**
@@ -242,13 +210,13 @@ export class Engine {
     }
     if (id === undefined) {
       const initialize = request.method === 'POST' && findInitialize(request.parsed)
-      return initialize ? this.#initialize(request, initialize) : relay(await app.fetch(request))
+      return initialize ? this.#opening.initialize(request, initialize) : relay(await app.fetch(request))
     }
-    if (!SESSION_ID.test(id)) return this.#notFound(request)
+    if (!SESSION_ID.test(id)) return this.#appWord.notFound(request)
     if (canonical !== undefined) {
       // What the app says at another of its routes (a page for every path, say) must not pass for its word on a session. So
       // all that is asked in the name of a session is asked at the endpoint itself.
-      if (!(await this.#isEndpoint(request, canonical))) return sessionNotFound()
+      if (!(await this.#appWord.isEndpoint(request, canonical))) return sessionNotFound()
       return this.#route({ ...request, url: canonical })
     }
     const principal = await principalsOf(request, settings)
@@ -273,113 +241,6 @@ export class Engine {
     return failure(requestId, error)
   }
 
-  async #initialize(request: AppRequest, { id }: InitializeRequest): Promise<Answer> {
-    if (this.#holder.draining) return shuttingDown()
-    if (this.#options.app.presence?.away) return appAway()
-    const principal = await principalsOf(request, this.#options.settings)
-    return this.#holder.opening(() => this.#open(request, id, principal))
-  }
-
-  /** Nothing is stored before the app has opened a session: who is refused leaves nothing. */
-  async #open(
-    request: AppRequest,
-    requestId: InitializeRequest['id'],
-    principal: Principals,
-  ): Promise<Answer> {
-    const { app, settings } = this.#options
-    const response = await app.fetch(request)
-    const id = header(response.headers, 'mcp-session-id')
-    if (response.status >= 300) return relay(response)
-    if (id === undefined) {
-      this.#warnStateless()
-      return relay(response)
-    }
-
-    const binding = new Binding(settings, undefined)
-    const local = new LocalApp({ app, settings, sessionId: id, publicId: id, caller: request, binding })
-    try {
-      const streams = isEventStream(response)
-      const text = streams ? '' : (await readBody(response)).toString()
-      const messages = streams ? await readMessages(response) : parseMessages(text)
-      const answer = messages.find((message) => isResponse(message) && message.id === requestId)
-      const headers = clientHeaders(response.headers, id)
-      const body = streams ? messages.map((message) => messageFrame(JSON.stringify(message))).join('') : text
-      if (!answer?.result) {
-        this.#holder.dismiss(local)
-        return { status: response.status, headers, body }
-      }
-      await binding.accepted(request, principal, response.authInfo)
-      if (binding.unseen) this.#warnOfUnseen()
-      const protocolVersion = String(answer.result['protocolVersion'])
-      const initialize = JSON.stringify(findInitialize(request.parsed))
-      const state = { format: FORMATS.writes, initialize, protocolVersion, ...binding.state }
-      // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
-      await this.#holder.create({ id, principal: binding.principal, state }, local)
-      return { status: response.status, headers, body }
-    } catch (error) {
-      this.#holder.dismiss(local)
-      throw error
-    }
-  }
-
-  /**
-   * 404, and nobody learns why. But whom the app would not let in at all hears that from the app: a client whose token
-   * has run out must learn to refresh it, not to open another session.
-   */
-  async #notFound(caller: AppRequest): Promise<Answer> {
-    const response = await this.#ask(caller)
-    if (response?.status === 401 || response?.status === 403) return relay(response)
-    response?.cancel()
-    return withCors(sessionNotFound(), response?.headers ?? [])
-  }
-
-  /** Does the app take another spelling for its endpoint? It answers alike then, to a caller without a session. */
-  async #isEndpoint(request: AppRequest, canonical: string): Promise<boolean> {
-    const spelling = request.url.replace(/[?#].*$/s, '')
-    if (this.#spellings.has(spelling)) return true
-    const patience = patienceOf(this.#options.settings)
-    const [there, here] = await Promise.all(
-      [request, { ...request, url: canonical }].map(async (asked) =>
-        whatItSays(await this.#ask(asked), patience),
-      ),
-    )
-    // By all that it says: a path that the app cannot even read has the status of many a refusal.
-    if (there === undefined || there !== here) return false
-    if (this.#spellings.size < MAX_SPELLINGS) this.#spellings.add(spelling)
-    return true
-  }
-
-  /** What the app says to this caller, whatever he has asked for; undefined where it does not say it in time. */
-  #ask(caller: AppRequest): Promise<AppResponse | undefined> {
-    const { app, settings } = this.#options
-    const ping = ownPost(caller, { jsonrpc: '2.0', id: 'mcp-persist-0', method: 'ping' })
-    return askApp(app, ping, { patience: patienceOf(settings) }).catch(() => undefined)
-  }
-
-  #warnOfUnseen(): void {
-    if (this.#options.settings.principal) return
-    this.#warnOnce(
-      { option: 'principal' },
-      'callers carry credentials, and nothing tells whose they are: whoever the app lets in and who knows the id of a ' +
-        'session can use it. Set the option "principal", or let your authentication run in front of the handler. Until ' +
-        'then a session whose process is gone is given only to the credential that was accepted last (see "takeover")',
-    )
-  }
-
-  #warnStateless(): void {
-    const { path } = this.#options.settings
-    this.#warnOnce(
-      { path },
-      'the app opens no sessions (it answers initialize without Mcp-Session-Id): there is nothing to persist',
-    )
-  }
-
-  #warnOnce(facts: object, text: string): void {
-    if (this.#warned.has(text)) return
-    this.#warned.add(text)
-    this.#options.settings.logger.warn(facts, text)
-  }
-
   #newTail(sessionId: string, stream: StreamRef, onClose: () => void): Tail {
     const { log, settings } = this.#options
     const { logger, retryInterval } = settings
@@ -400,16 +261,6 @@ export class Engine {
       onClose,
     })
   }
-}
-
-/** Status, kind and text of an answer; undefined where there is none, or no end of it. */
-async function whatItSays(answer: AppResponse | undefined, patience: number): Promise<string | undefined> {
-  if (!answer) return undefined
-  const { status, headers } = answer
-  const body = isEventStream(answer) ? '' : readBody(answer, MAX_WORDS).catch(() => undefined)
-  const text = await Promise.race([body, delay(patience)])
-  answer.cancel()
-  return text === undefined ? undefined : `${status} ${header(headers, 'content-type')} ${text}`
 }
 
 /** Revisions from 2026-07-28 on have no sessions. A version that is no date is no revision. */

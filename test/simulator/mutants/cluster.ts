@@ -17,7 +17,7 @@ export const CLUSTER: readonly Mutant[] = [
   },
   {
     name: 'whom the app would refuse hears 404 of an unknown session',
-    file: ENGINE,
+    file: 'src/session/app-word.ts',
     replace: 'if (response?.status === 401 || response?.status === 403) return relay(response)',
     by: '',
     with: ['principal', 'strangers'],
