@@ -7,7 +7,7 @@ const STEPS = 20
 /** Milliseconds that anything may take on a busy machine. What hangs, hangs for longer. */
 const PATIENCE = 30_000
 /** How long a call takes that is to be running when something happens. */
-const RUNS = { steps: STEPS, ms: 40 }
+const RUNS = { steps: STEPS, ms: 150 }
 const ALL = Array.from({ length: STEPS }, (_, index) => index + 1)
 
 /** The numbers of a tag's lines on these streams, in the order in which they came. */

@@ -19,7 +19,7 @@ afterAll(() => releases.remove())
 
 const CLIENTS = 4
 
-test.concurrent.each<Backend>(['sqlite', 'redis', 'postgres'])(
+test.each<Backend>(['sqlite', 'redis', 'postgres'])(
   'the release before and this one serve side by side on %s, through a deploy, its way back, and the end of either',
   async (backend) => {
     const space = await storeSpace(backend)

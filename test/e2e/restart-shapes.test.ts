@@ -53,9 +53,11 @@ describe.each(places)('%s on %s killed and started again', (shape, backend) => {
     const hosted = await serve({ shape, backend })
     const client = await connect(shape, hosted)
     const names = ['slow', 'slow_read_only', 'slow_idempotent']
-    const calls = names.map((name) => client.tool(name, { tag: name, steps: 25, ms: 20 }))
+    const calls = names.map((name) => client.tool(name, { tag: name, steps: 25, ms: 60 }))
     const outcome = Promise.allSettled(calls)
-    await until('all of them to run', () => names.every((name) => noted(hosted.journal, 'sent', name) > 2))
+    // Heard, and not only sent: a client that has no event id yet has nothing to come back with.
+    const heard = (name: string) => client.logs.filter((line) => line.startsWith(`${name}:`)).length
+    await until('all of them to be heard', () => names.every((name) => heard(name) > 2))
 
     await crash(hosted)
 
