@@ -1,7 +1,6 @@
-import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 
-/** Both `src/cli/` and `dist/cli/` lie two levels below the package. */
+/** Found by the package's own name: where this code lies beside `package.json` is the build's business. */
 export function packageVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
+  return (createRequire(import.meta.url)('mcp-persist/package.json') as { version: string }).version
 }

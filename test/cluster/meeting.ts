@@ -7,7 +7,9 @@ const STEPS = 20
 /** Milliseconds that anything may take on a busy machine. What hangs, hangs for longer. */
 const PATIENCE = 30_000
 /** How long a call takes that is to be running when something happens. */
-const RUNS = { steps: STEPS, ms: 150 }
+const RUNS = { steps: STEPS, ms: 40 }
+/** The same where it must not have ended before its process is killed. */
+const STILL_RUNS = { steps: STEPS, ms: 150 }
 const ALL = Array.from({ length: STEPS }, (_, index) => index + 1)
 
 /** The numbers of a tag's lines on these streams, in the order in which they came. */
@@ -93,8 +95,8 @@ export class Meeting {
   /** What runs when the owner dies is run again or called interrupted, and the next owner goes on. */
   async kill(restart: () => Promise<unknown>): Promise<void> {
     const [safe, unsafe] = [`${this.#name}-safe`, `${this.#name}-unsafe`]
-    const reading = this.#atEdge.toolCall('slow_read_only', { tag: safe, ...RUNS })
-    const writing = this.#atEdge.toolCall('slow', { tag: unsafe, ...RUNS })
+    const reading = this.#atEdge.toolCall('slow_read_only', { tag: safe, ...STILL_RUNS })
+    const writing = this.#atEdge.toolCall('slow', { tag: unsafe, ...STILL_RUNS })
     const [read, write] = await Promise.all([this.#atEdge.stream(reading), this.#atEdge.stream(writing)])
     await until('their beginnings', () => read.logs.length > 0 && write.logs.length > 0, PATIENCE)
     await this.#owner.host.kill('SIGKILL')

@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { beforeAll, expect, inject, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
-import { loadMigrations } from '../../src/store/migrations/files.ts'
+import { loadMigrations } from '../../src/store/migrations/load.ts'
 import { applyMigrations, migrationStatus, planMigrations } from '../../src/store/migrations/migrate.ts'
 import { PostgresEventStore } from '../../src/store/postgres/postgres-store.ts'
 import { admin, newSchema, openStore, quiet, withSchema } from './support.ts'

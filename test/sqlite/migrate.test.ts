@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterAll, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
-import { loadMigrations } from '../../src/store/migrations/files.ts'
+import { loadMigrations } from '../../src/store/migrations/load.ts'
 import { applyMigrations, migrationStatus, planMigrations } from '../../src/store/migrations/migrate.ts'
 import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
 

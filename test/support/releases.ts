@@ -48,11 +48,15 @@ export class Releases {
     const folder = await this.#newFolder(name)
     for (const part of ['dist', 'migrations', 'package.json'])
       await cp(join(root, part), join(folder, part), { recursive: true })
-    const file = join(folder, 'dist/versions.js')
+    const file = await holder(join(folder, 'dist'), 'var FORMATS = ')
     const text = replaced(
-      replaced(await readFile(file, 'utf8'), /MESSAGES = .*;/, `MESSAGES = ${JSON.stringify(messages)};`),
-      /FORMATS = .*;/,
-      `FORMATS = ${JSON.stringify({ reads, writes })};`,
+      replaced(
+        await readFile(file, 'utf8'),
+        /var MESSAGES = .*;/,
+        `var MESSAGES = ${JSON.stringify(messages)};`,
+      ),
+      /var FORMATS = .*;/,
+      `var FORMATS = ${JSON.stringify({ reads, writes })};`,
     )
     await writeFile(file, text)
     return release(folder)
@@ -72,6 +76,17 @@ export class Releases {
 
 function release(folder: string): Release {
   return { env: { MCP_PERSIST_ENTRY: pathToFileURL(join(folder, 'dist/index.js')).href } }
+}
+
+/** The one file of a build in which something stands. */
+async function holder(folder: string, text: string): Promise<string> {
+  const files = (await readdir(folder))
+    .filter((name) => name.endsWith('.js'))
+    .map((name) => join(folder, name))
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')))
+  const found = files.filter((_, index) => texts[index]!.includes(text))
+  if (found.length !== 1) throw new Error(`${found.length} files of the build have ${text}`)
+  return found[0]!
 }
 
 function replaced(text: string, what: RegExp, by: string): string {

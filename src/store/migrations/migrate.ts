@@ -1,6 +1,6 @@
 import { PersistError } from '../../errors.ts'
 import type { StoreHealth } from '../port.ts'
-import { loadMigrations } from './files.ts'
+import { loadMigrations } from './load.ts'
 import type { AppliedMigration, Migration, MigrationTarget } from './target.ts'
 
 export interface MigrateOptions {

@@ -1,4 +1,4 @@
-import { loadMigrations } from '../migrations/files.ts'
+import { loadMigrations } from '../migrations/load.ts'
 import type { AppliedMigration, Migration, MigrationTarget } from '../migrations/target.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
 import type { PostgresPoolClient } from './postgres-driver.ts'
