@@ -21,8 +21,8 @@ describe.each(backends)(
     beforeAll(async () => {
       space = await storeSpace(backend)
       journal = memoryJournal()
+      const { app } = await appShape('factory').build({ journal })
       front = await listen((req, res) => {
-        const { app } = appShape('factory').build({ journal })
         const handler = withPersistence(app as never, space.url, {
           idle: 0,
           retryInterval: 10,

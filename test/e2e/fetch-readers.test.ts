@@ -47,7 +47,7 @@ const SIZE = 9_000
 const COUNT = 200
 
 async function open(store: string) {
-  const { app } = appShape('hono').build({ journal: memoryJournal() })
+  const { app } = await appShape('hono').build({ journal: memoryJournal() })
   const opened = openStore(store)
   const handler = withPersistence(app as Parameters<typeof withPersistence>[0], opened, { keepAlive: 0 })
   onTestFinished(async () => {
@@ -137,7 +137,7 @@ describe.each(['memory:', 'sqlite::memory:'])('%s', (store) => {
 })
 
 it('a request that is given up before its answer leaves no stream behind', async () => {
-  const { app } = appShape('hono').build({ journal: memoryJournal() })
+  const { app } = await appShape('hono').build({ journal: memoryJournal() })
   const store = openStore('memory:')
   const handler = withPersistence(app as Parameters<typeof withPersistence>[0], store, { ttl: 0.5 })
   onTestFinished(async () => {

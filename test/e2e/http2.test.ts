@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import fastify from 'fastify'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { withPersistence } from '../../src/index.ts'
-import { hello } from '../support/apps/frameworks.ts'
+import { hello } from '../support/apps/frameworks/routes.ts'
 import { wrap } from '../support/apps/front.ts'
 import { type Message, RawClient } from '../support/clients/raw-client.ts'
 import { makeIdentities } from '../support/services/authority.ts'
@@ -96,7 +96,7 @@ const { ca, server } = makeIdentities()
 
 describe.each(FRONTS)('%s', (front) => {
   it('is served over HTTP/2 in the clear, its other routes included', async () => {
-    const handler = wrap(front) as unknown as RequestListener
+    const handler = (await wrap(front)) as unknown as RequestListener
     const session = await connected(http2.createServer(handler as never))
     await liveThrough(session)
     if (front === 'factory') return
@@ -106,7 +106,7 @@ describe.each(FRONTS)('%s', (front) => {
   })
 
   it('is served over HTTP/2 with TLS', async () => {
-    const secure = http2.createSecureServer({ ...server, allowHTTP1: true }, wrap(front) as never)
+    const secure = http2.createSecureServer({ ...server, allowHTTP1: true }, (await wrap(front)) as never)
     await liveThrough(await connected(secure, { ca }))
   })
 })
@@ -114,7 +114,7 @@ describe.each(FRONTS)('%s', (front) => {
 it.each(['express5', 'hono', 'factory'] as const)(
   '%s is served where Fastify with http2 mounts it',
   async (front) => {
-    const handler = wrap(front)
+    const handler = await wrap(front)
     const app = fastify({ http2: true })
     app.all('/mcp', (request, reply) => handler(request, reply))
     app.all('/*', (request, reply) => handler(request, reply))

@@ -44,7 +44,7 @@ const COOKIES = ['a=1', 'b=2']
 
 describe.each(['express5', 'hono', 'factory'] as const)('%s keeps what is set in front of it', (front) => {
   it('by Fastify hooks', async () => {
-    const handler = wrap(front)
+    const handler = await wrap(front)
     const app = fastify()
     app.addHook('onRequest', async (_request, reply) => {
       reply.header('access-control-allow-origin', page).header('vary', 'Origin').header('set-cookie', COOKIES)
@@ -55,7 +55,7 @@ describe.each(['express5', 'hono', 'factory'] as const)('%s keeps what is set in
   })
 
   it('by Koa middleware', async () => {
-    const handler = wrap(front)
+    const handler = await wrap(front)
     const app = new Koa()
     app.use(async (context, next) => {
       context.set('access-control-allow-origin', page)
@@ -68,7 +68,7 @@ describe.each(['express5', 'hono', 'factory'] as const)('%s keeps what is set in
   })
 
   it('by Express middleware', async () => {
-    const handler = wrap(front)
+    const handler = await wrap(front)
     const app = express()
     app.use((_req, res, next) => {
       res.set('access-control-allow-origin', page).vary('Origin').set('set-cookie', COOKIES)
@@ -79,7 +79,7 @@ describe.each(['express5', 'hono', 'factory'] as const)('%s keeps what is set in
   })
 
   it('by Hono middleware', async () => {
-    const handler = wrap(front)
+    const handler = await wrap(front)
     const app = new Hono()
     app.use(cors({ origin: page }), async (context, next) => {
       await next()
@@ -92,7 +92,7 @@ describe.each(['express5', 'hono', 'factory'] as const)('%s keeps what is set in
 })
 
 describe('a wrapped app under a prefix', () => {
-  async function expectPersistent(url: string, handler: ReturnType<typeof wrap>): Promise<void> {
+  async function expectPersistent(url: string, handler: Awaited<ReturnType<typeof wrap>>): Promise<void> {
     const client = await RawClient.open(url)
     expect(await client.tool('counter')).toBe('1')
     expect(await handler.store.sessions.get(client.session!)).toBeDefined()
@@ -107,14 +107,14 @@ describe('a wrapped app under a prefix', () => {
     ['/mcp', '/mcp', '/mcp'],
     ['/', '/mcp', '/mcp'],
   ])('used at %s with path %s is persistent at %s', async (prefix, path, served) => {
-    const handler = wrap('express5', { options: { path } })
+    const handler = await wrap('express5', { options: { path } })
     const app = express()
     app.use(prefix, handler as RequestHandler)
     await expectPersistent(`${await serve(app)}${served}`, handler)
   })
 
   it('of Hono, whose mount takes the prefix away', async () => {
-    const handler = wrap('hono')
+    const handler = await wrap('hono')
     const app = new Hono().mount('/api', (request) => handler.fetch(request))
     const { getRequestListener } = await import('@hono/node-server')
     await expectPersistent(`${await serve(getRequestListener(app.fetch))}/api/mcp`, handler)
@@ -122,7 +122,7 @@ describe('a wrapped app under a prefix', () => {
 
   it('where the prefix stays, and the endpoint is not where the client is: the log says so, once', async () => {
     const { lines, logger } = keptLogger()
-    const handler = wrap('express5', { options: { logger } })
+    const handler = await wrap('express5', { options: { logger } })
     const app = fastify()
     app.all('/api/mcp', (request, reply) => handler(request, reply))
     await app.ready()

@@ -98,7 +98,7 @@ it('nothing of the inside leaves: a failure has a number, which stands in the lo
 it('an app that breaks off in the middle of a call says why to the log alone', async () => {
   const { lines, logger } = keptLogger()
   const shape = appShape('hono')
-  const { app } = shape.build({ journal: memoryJournal() })
+  const { app } = await shape.build({ journal: memoryJournal() })
   const inner = app as { fetch(request: Request): Promise<Response> }
   const breaking = {
     fetch: async (request: Request) => {
@@ -133,7 +133,7 @@ it('an app that breaks off in the middle of a call says why to the log alone', a
 it.each(['express5', 'hono', 'factory'] as const)(
   '%s, mounted and closed: 503 and when to come again',
   async (front) => {
-    const handler = wrap(front, { app: { cors: front !== 'factory' } })
+    const handler = await wrap(front, { app: { cors: front !== 'factory' } })
     const { origin, close } = await listen(handler as RequestListener)
     onTestFinished(close)
     const client = await RawClient.open(`${origin}/mcp`, { headers: fromPage })
@@ -172,7 +172,7 @@ describe('what is wrong with the store is told at the start', () => {
   it.each(Object.entries(wrong))(
     '%s: ready() rejects, and listen() fails as of a port that is taken',
     async (code, make) => {
-      const { app } = appShape('factory').build({ journal: memoryJournal() })
+      const { app } = await appShape('factory').build({ journal: memoryJournal() })
       const store = make()
       const handler = withPersistence(app as never, store)
       onTestFinished(async () => {
@@ -203,7 +203,7 @@ describe('what is wrong with the store is told at the start', () => {
           ? () => Promise.reject(new PersistError('STORE_UNAVAILABLE', 'The test store is away.'))
           : Reflect.get(target, key),
     })
-    const { app } = appShape('factory').build({ journal: memoryJournal() })
+    const { app } = await appShape('factory').build({ journal: memoryJournal() })
     const handler = withPersistence(app as never, started, { logger })
     await handler.ready()
     const { origin, close } = await listening(handler.listen(0, '127.0.0.1'))
@@ -221,7 +221,7 @@ describe('what is wrong with the store is told at the start', () => {
   })
 
   it('a server that is closed before the store was looked at never listens', async () => {
-    const handler = wrap('factory')
+    const handler = await wrap('factory')
     const server = handler.listen(0, '127.0.0.1')
     server.close()
     await new Promise((resolve) => setTimeout(resolve, 50))

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { appShape, appShapes } from '../support/apps/app-shapes.ts'
-import { hello, parts } from '../support/apps/frameworks.ts'
+import { hello, parts } from '../support/apps/frameworks/routes.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { serveUnwrapped, serveWrapped, type Wrapped } from '../support/serve.ts'
 import { until } from '../support/wait.ts'
@@ -134,7 +134,7 @@ describe.each(appShapes)('$name', (shape) => {
 
   it('passes on what is not ours, streaming included', async () => {
     if (shape.kind === 'factory')
-      return expect(shape.build({ journal: served.journal }).app).toBeTypeOf('function')
+      return expect((await shape.build({ journal: served.journal })).app).toBeTypeOf('function')
     expect(await (await fetch(`${served.origin}/hello`)).text()).toBe(hello)
     const { body } = await fetch(`${served.origin}/parts`)
     const chunks: string[] = []

@@ -22,9 +22,8 @@ it.each(['as a stream', 'as JSON'])(
   '50 calls that are answered %s and cancelled leave no connection',
   async (kind) => {
     const journal = memoryJournal()
-    const listener = await appShape('express5')
-      .build({ journal, json: kind === 'as JSON' })
-      .unwrapped()
+    const built = await appShape('express5').build({ journal, json: kind === 'as JSON' })
+    const listener = await built.unwrapped()
     const upstream = createServer(listener).listen(0, '127.0.0.1')
     const { origin, close } = await listening(upstream)
     const lines: unknown[] = []

@@ -1,6 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { appShape } from '../support/apps/app-shapes.ts'
-import { hello } from '../support/apps/frameworks.ts'
+import { hello } from '../support/apps/frameworks/routes.ts'
 import { FRONTS, serveFront, wrap } from '../support/apps/front.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { askRaw } from '../support/clients/wire.ts'
@@ -64,7 +64,7 @@ it.each(['express5', 'fastify', 'koa', 'node'] as const)(
 )
 
 it('the fetch form refuses a path that names another host', async () => {
-  const handler = wrap('hono')
+  const handler = await wrap('hono')
   const answer = await handler.fetch(new Request('http://localhost//evil.example/mcp'))
   expect(answer.status).toBe(400)
   const host = await handler.fetch(new Request('http://localhost/hello', { headers: { host: 'a/b' } }))

@@ -105,7 +105,7 @@ describe.each(['express5', 'hono'] as const)('%s', (front) => {
 })
 
 it('the fetch form inflates and refuses alike', async () => {
-  const handler = wrap('hono', { options: { maxBodyBytes: 100_000 } })
+  const handler = await wrap('hono', { options: { maxBodyBytes: 100_000 } })
   const ask = (body: Buffer, encoding: string) => {
     const headers = {
       'content-type': 'application/json',

@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { MemoryEventStore, withPersistence } from '../../src/index.ts'
 import { principalOf, tokens } from '../support/apps/auth.ts'
-import { expressApp } from '../support/apps/frameworks.ts'
+import { express5App } from '../support/apps/frameworks/express5.ts'
 import { FRONTS, frontsOfOneServer, serveFront } from '../support/apps/front.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { askRaw } from '../support/clients/wire.ts'
@@ -117,7 +117,7 @@ describe.each(['express5', 'express4'] as const)('%s, whose router is generous',
 })
 
 it('a page that answers every other path does not vouch for a stranger at another spelling', async () => {
-  const app = expressApp('v1', { journal: memoryJournal(), auth: true })
+  const app = express5App('v1', { journal: memoryJournal(), auth: true })
   // As those who serve a single-page application write it.
   app.use((_req, res) => void res.status(200).json({ jsonrpc: '2.0', id: 'ping', result: {} }))
   const handler = withPersistence(app, 'memory:')

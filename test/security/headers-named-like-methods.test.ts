@@ -45,7 +45,7 @@ it('a session may be asked for by any name', async () => {
 })
 
 it('the fetch form too', async () => {
-  const handler = wrap('factory')
+  const handler = await wrap('factory')
   const headers = new Headers(NAMES.map((name) => [name, 'x']))
   const response = await handler.fetch(new Request('http://localhost/mcp', { headers }))
   expect(response.status).toBe(400)

@@ -9,7 +9,7 @@ import { serveApp, statusOf } from './support.ts'
 
 describe('a client', () => {
   it('may call its requests as it likes, while we ask the app something of our own', async () => {
-    const { app } = appShape('express5').build({ journal: memoryJournal() })
+    const { app } = await appShape('express5').build({ journal: memoryJournal() })
     const { url } = await serveApp(app as never, 'memory:')
     const client = await RawClient.open(url)
     onTestFinished(() => client.close())
@@ -122,7 +122,7 @@ describe('an app', () => {
 
 describe('the life of a session', () => {
   it('is never shorter than a ttl after its last use, whatever kind of use it was', async () => {
-    const { app } = appShape('express5').build({ journal: memoryJournal() })
+    const { app } = await appShape('express5').build({ journal: memoryJournal() })
     const { url, handler } = await serveApp(app as never, 'memory:', { ttl: 30 })
     const client = await RawClient.open(url)
     // The last use comes shortly before the next touch would have been made, and stores nothing.
@@ -137,7 +137,7 @@ describe('the life of a session', () => {
   })
 
   it('is kept although a touch fails once', async () => {
-    const { app } = appShape('express5').build({ journal: memoryJournal() })
+    const { app } = await appShape('express5').build({ journal: memoryJournal() })
     const { url, handler } = await serveApp(app as never, 'memory:', { ttl: 4 })
     const { sessions } = handler.store
     const touch = sessions.touch.bind(sessions)

@@ -9,9 +9,9 @@ import { memoryJournal } from '../support/journal.ts'
 import { until } from '../support/wait.ts'
 import { serveApp, statusOf } from './support.ts'
 
-function app(options: { json?: boolean } = {}) {
+async function app(options: { json?: boolean } = {}) {
   const journal = memoryJournal()
-  return { app: appShape('express5').build({ journal, ...options }).app as never, journal }
+  return { app: (await appShape('express5').build({ journal, ...options })).app as never, journal }
 }
 
 async function openAt(url: string, headers: Record<string, string> = {}): Promise<RawClient> {
@@ -22,7 +22,7 @@ async function openAt(url: string, headers: Record<string, string> = {}): Promis
 
 describe('sessions of one process', () => {
   it('a full one lets idle sessions go first, and turns nobody away who is there', async () => {
-    const { url } = await serveApp(app().app, 'memory:', { maxSessions: 3 })
+    const { url } = await serveApp((await app()).app, 'memory:', { maxSessions: 3 })
     const first = await openAt(url)
     const others: RawClient[] = []
     for (let i = 0; i < 6; i += 1) others.push(await openAt(url))
@@ -32,10 +32,10 @@ describe('sessions of one process', () => {
   it('a full one in which all are in use says 503, and each of them goes on', async () => {
     const store = new MemoryEventStore()
     onTestFinished(() => store.close())
-    const elsewhere = await serveApp(app().app, store)
+    const elsewhere = await serveApp((await app()).app, store)
     const homeless = await openAt(elsewhere.url)
     await elsewhere.leave()
-    const { url, log } = await serveApp(app().app, store, { maxSessions: 2 })
+    const { url, log } = await serveApp((await app()).app, store, { maxSessions: 2 })
     const busy = await openAt(url)
     const running = await busy.stream(busy.toolCall('slow', { tag: 'busy', steps: 1000, ms: 5 }))
     const listening = await openAt(url)
@@ -70,7 +70,10 @@ describe.each([...backends, 'memory' as const])('sessions of one principal, in %
       maxSessionsPerPrincipal: 3,
       principal: ({ headers }: { headers: Headers }) => headers.get('x-user'),
     }
-    const nodes = [await serveApp(app().app, shared, options), await serveApp(app().app, other, options)]
+    const nodes = [
+      await serveApp((await app()).app, shared, options),
+      await serveApp((await app()).app, other, options),
+    ]
     const alices: RawClient[] = []
     for (let i = 0; i < 3; i += 1) alices.push(await openAt(nodes[i % 2]!.url, { 'x-user': 'alice' }))
     for (const { url } of nodes) {
@@ -90,7 +93,7 @@ describe.each([...backends, 'memory' as const])('sessions of one principal, in %
 
 describe('one session', () => {
   it('runs so many requests at once: one more is 429, and room is made by an answer', async () => {
-    const { url } = await serveApp(app().app, 'memory:', { maxCalls: 2 })
+    const { url } = await serveApp((await app()).app, 'memory:', { maxCalls: 2 })
     const client = await openAt(url)
     const call = (tag: string, steps: number) =>
       client.stream(client.toolCall('slow', { tag, steps, ms: 10 }))
@@ -104,7 +107,7 @@ describe('one session', () => {
   })
 
   it('has one request of one id at a time: a second is 400, and the first is answered', async () => {
-    const { url } = await serveApp(app().app, 'memory:')
+    const { url } = await serveApp((await app()).app, 'memory:')
     const client = await openAt(url)
     const message = client.toolCall('slow', { tag: 'twice', steps: 20, ms: 10 })
     const running = await client.stream(message)
@@ -122,7 +125,7 @@ describe('one session', () => {
   })
 
   it('subscribes to so many resources, and no record grows beyond that', async () => {
-    const { url, handler } = await serveApp(app().app, 'memory:', { maxSubscriptions: 3 })
+    const { url, handler } = await serveApp((await app()).app, 'memory:', { maxSubscriptions: 3 })
     const client = await openAt(url)
     const subscribe = (uri: string) => statusOf(client.post(client.request('resources/subscribe', { uri })))
     for (const n of [1, 2, 3]) expect(await subscribe(`${resourceUri}${n}`)).toBe(200)
@@ -137,7 +140,7 @@ describe('one session', () => {
   })
 
   it('subscribes to 256 KiB of resources', async () => {
-    const { url, handler } = await serveApp(app().app, 'memory:')
+    const { url, handler } = await serveApp((await app()).app, 'memory:')
     const client = await openAt(url)
     const statuses: number[] = []
     for (let n = 0; n < 6; n += 1) {
@@ -152,7 +155,7 @@ describe('one session', () => {
 
 describe.each([{ json: false }, { json: true }])('a call whose client has gone for good, %j', ({ json }) => {
   it('is given up after a ttl, and keeps neither the session nor a drain', async () => {
-    const { app: built, journal } = app({ json })
+    const { app: built, journal } = await app({ json })
     const { url, handler, log } = await serveApp(built, 'memory:', { ttl: 0.8 })
     const client = await openAt(url)
     const asked = client.toolCall('sample', { prompt: 'nobody answers' })
@@ -184,7 +187,7 @@ describe.each([{ json: false }, { json: true }])('a call whose client has gone f
   }, 30_000)
 
   it('that is followed is not given up, however long it takes', async () => {
-    const { url } = await serveApp(app({ json }).app, 'memory:', { ttl: 0.5 })
+    const { url } = await serveApp((await app({ json })).app, 'memory:', { ttl: 0.5 })
     const client = await openAt(url)
     expect(await client.tool('slow', { tag: 'long', steps: 20, ms: 100 })).toBe('long done after 20')
   }, 30_000)
@@ -194,8 +197,8 @@ describe('a call that is cancelled before the app has begun to answer', () => {
   it.each(['at the owner', 'at another node'])('ends once and in peace, %s', async (where) => {
     const store = new MemoryEventStore()
     onTestFinished(() => store.close())
-    const owner = await serveApp(app({ json: true }).app, store)
-    const edge = await serveApp(app({ json: true }).app, store)
+    const owner = await serveApp((await app({ json: true })).app, store)
+    const edge = await serveApp((await app({ json: true })).app, store)
     const client = await openAt(owner.url)
     const asking = client.clone((where === 'at the owner' ? owner : edge).url)
     const call = asking.toolCall('slow', { tag: 'cancelled', steps: 1000, ms: 10 })

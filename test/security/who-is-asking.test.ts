@@ -123,7 +123,7 @@ describe('who it is', () => {
 
 describe('the option principal', () => {
   it.each([undefined, 7, {}])('that returns %j is a mistake, and not nobody', async (returned) => {
-    const { app } = appShape('express5').build({ journal: memoryJournal() })
+    const { app } = await appShape('express5').build({ journal: memoryJournal() })
     const principal = (() => returned) as unknown as () => null
     const { url, log } = await serveApp(app as never, 'memory:', { principal })
     const client = new RawClient(url)
@@ -146,7 +146,7 @@ describe('a record of a release that did not say where a principal came from', (
   ])('is its principal’s, as that release had it from %s', async (_name, options, principal) => {
     const store = new MemoryEventStore()
     onTestFinished(() => store.close())
-    const { app } = appShape('factory').build({ journal: memoryJournal() })
+    const { app } = await appShape('factory').build({ journal: memoryJournal() })
     const params = {
       protocolVersion: '2025-11-25',
       capabilities: {},

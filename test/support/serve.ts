@@ -16,7 +16,7 @@ export interface Served extends Running {
 /** Serves an app as its author does today, in this process. */
 export async function serveUnwrapped(shape: AppShape, options: ShapeOptions = {}): Promise<Served> {
   const journal = memoryJournal()
-  const listener: RequestListener = await shape.build({ ...options, journal }).unwrapped()
+  const listener: RequestListener = await (await shape.build({ ...options, journal })).unwrapped()
   const { origin, close } = await listen(listener)
   return { origin, url: `${origin}/mcp`, journal, close }
 }
@@ -39,7 +39,7 @@ export interface Wrapped extends Served {
 /** Serves the same app wrapped, in this process. */
 export async function serveWrapped(shape: AppShape, wrap: WrapOptions = {}): Promise<Wrapped> {
   const { journal = memoryJournal(), store: given = 'memory:', options = {} } = wrap
-  const { app } = shape.build({ ...wrap.app, journal })
+  const { app } = await shape.build({ ...wrap.app, journal })
   const store = typeof given === 'string' ? openStore(given) : given
   const handler = withPersistence(app as Parameters<typeof withPersistence>[0], store, options)
   const server = handler.listen(wrap.port ?? 0, '127.0.0.1')

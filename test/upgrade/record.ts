@@ -28,7 +28,7 @@ for (const backend of backends.length > 0 ? backends : Object.keys(RECORDERS)) a
 /** A session with events on a call's stream and on the standalone one, a subscription and a log level. */
 async function use(store: Store): Promise<Recording> {
   const journal = memoryJournal()
-  const { app } = appShape('factory').build({ journal })
+  const { app } = await appShape('factory').build({ journal })
   const handler = withPersistence(app as Parameters<typeof withPersistence>[0], store, TEN_YEARS)
   const { origin, close } = await listening(handler.listen(0, '127.0.0.1'))
   const client = await RawClient.open(`${origin}/mcp`)

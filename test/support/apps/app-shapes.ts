@@ -1,9 +1,7 @@
 import type { RequestListener } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
-import { express4App, expressApp, fastifyApp, honoApp, koaApp, nodeApp } from './frameworks.ts'
-import type { SdkLine } from './sdk-lines.ts'
-import { buildServerV1 } from './server-v1.ts'
-import { buildServerV2 } from './server-v2.ts'
+import { nodeApp } from './frameworks/node.ts'
+import { loadSdk, type SdkLine } from './sdk-lines.ts'
 import { type AppOptions, webSessions } from './sessions.ts'
 
 export interface BuiltApp {
@@ -20,7 +18,7 @@ export interface AppShape {
   readonly kind: 'app' | 'factory'
   /** Does it know `auth` and `cors`? */
   readonly guarded: boolean
-  build(options: AppOptions): BuiltApp
+  build(options: AppOptions): Promise<BuiltApp>
 }
 
 function fetchListener(app: { fetch(request: Request): Response | Promise<Response> }): RequestListener {
@@ -28,17 +26,22 @@ function fetchListener(app: { fetch(request: Request): Response | Promise<Respon
   return (req, res) => void handle(req, res)
 }
 
-function express(sdk: SdkLine, options: AppOptions): BuiltApp {
-  const app = expressApp(sdk, options)
+// What a shape is made of is loaded by those that build it: a process loads one framework and one SDK of all of them.
+
+async function express(sdk: SdkLine, options: AppOptions): Promise<BuiltApp> {
+  const { express5App } = await import('./frameworks/express5.ts')
+  const app = await express5App(sdk, options)
   return { app, unwrapped: () => app }
 }
 
-function express4(sdk: SdkLine, options: AppOptions): BuiltApp {
-  const app = express4App(sdk, options)
+async function express4(sdk: SdkLine, options: AppOptions): Promise<BuiltApp> {
+  const { express4App } = await import('./frameworks/express4.ts')
+  const app = await express4App(sdk, options)
   return { app, unwrapped: () => app }
 }
 
-function fastify(sdk: SdkLine, options: AppOptions): BuiltApp {
+async function fastify(sdk: SdkLine, options: AppOptions): Promise<BuiltApp> {
+  const { fastifyApp } = await import('./frameworks/fastify.ts')
   const app = fastifyApp(sdk, options)
   const unwrapped = async (): Promise<RequestListener> => {
     await app.ready()
@@ -47,33 +50,36 @@ function fastify(sdk: SdkLine, options: AppOptions): BuiltApp {
   return { app, unwrapped }
 }
 
-function koa(sdk: SdkLine, options: AppOptions): BuiltApp {
+async function koa(sdk: SdkLine, options: AppOptions): Promise<BuiltApp> {
+  const { koaApp } = await import('./frameworks/koa.ts')
   const app = koaApp(sdk, options)
   return { app, unwrapped: () => app.callback() as RequestListener }
 }
 
-function node(sdk: SdkLine, options: AppOptions): BuiltApp {
+async function node(sdk: SdkLine, options: AppOptions): Promise<BuiltApp> {
   const app = nodeApp(sdk, options)
   return { app, unwrapped: () => app }
 }
 
-function hono(sdk: SdkLine, options: AppOptions): BuiltApp {
+async function hono(sdk: SdkLine, options: AppOptions): Promise<BuiltApp> {
+  const { honoApp } = await import('./frameworks/hono.ts')
   const app = honoApp(sdk, options)
   return { app, unwrapped: () => fetchListener(app) }
 }
 
-function factory(sdk: SdkLine, options: AppOptions): BuiltApp {
+async function factory(sdk: SdkLine, options: AppOptions): Promise<BuiltApp> {
   const { journal } = options
-  const app = sdk === 'v1' ? () => buildServerV1(journal) : async () => buildServerV2(journal)
+  const { buildServer } = await loadSdk(sdk)
   // Without us, somebody has to write the session map: the smallest one, with the SDK's in-memory event store.
   const sessions = webSessions(sdk, { eventStore: true, ...options })
+  const app = sdk === 'v1' ? () => buildServer(journal) : async () => buildServer(journal)
   return { app, unwrapped: () => fetchListener({ fetch: (request) => sessions(request) }) }
 }
 
 function shape(
   name: string,
   sdk: SdkLine,
-  build: (sdk: SdkLine, options: AppOptions) => BuiltApp,
+  build: (sdk: SdkLine, options: AppOptions) => Promise<BuiltApp>,
   facts: { guarded?: boolean; kind?: 'app' | 'factory' } = {},
 ): AppShape {
   const { guarded = false, kind = 'app' } = facts

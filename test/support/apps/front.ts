@@ -41,18 +41,18 @@ export async function frontsOfOneServer(
 async function behindUrl(app: ShapeOptions): Promise<AppShape> {
   const shape = appShape('express5')
   const journal = memoryJournal()
-  const listener = (await shape.build({ ...app, journal }).unwrapped()) as RequestListener
+  const listener = (await (await shape.build({ ...app, journal })).unwrapped()) as RequestListener
   const upstream = await listen(listener)
   onTestFinished(() => upstream.close())
-  return { ...shape, build: () => ({ app: { url: upstream.origin }, unwrapped: () => listener }) }
+  return { ...shape, build: async () => ({ app: { url: upstream.origin }, unwrapped: () => listener }) }
 }
 
 /** Mounts or serves a wrapped app by hand. Closed after the test. */
-export function wrap(
+export async function wrap(
   front: Exclude<Front, 'url'> | 'factory',
   { app = {}, options = {} }: { app?: ShapeOptions; options?: PersistOptions } = {},
-): ReturnType<typeof withPersistence> {
-  const { app: built } = appShape(front).build({ ...app, journal: memoryJournal() })
+): Promise<ReturnType<typeof withPersistence>> {
+  const { app: built } = await appShape(front).build({ ...app, journal: memoryJournal() })
   const handler = withPersistence(built as Parameters<typeof withPersistence>[0], 'memory:', options)
   onTestFinished(() => handler.close({ deadline: 0 }))
   return handler

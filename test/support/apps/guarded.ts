@@ -7,13 +7,8 @@ import { Hono } from 'hono'
 import Koa from 'koa'
 import type { WrappableApp } from '../../../src/index.ts'
 import type { Journal } from '../journal.ts'
-import {
-  type AuthInfo,
-  type NodeTransport,
-  openNodeSession,
-  openWebSession,
-  type WebTransport,
-} from './sdk-lines.ts'
+import type { AuthInfo, NodeTransport, WebTransport } from './sdk-lines.ts'
+import { openNodeSession, openWebSession } from './sdk-v1.ts'
 
 export const guardedFrameworks = ['express', 'fastify', 'koa', 'hono'] as const
 export type GuardedFramework = (typeof guardedFrameworks)[number]
@@ -122,10 +117,7 @@ function nodeGuarded(framework: 'express' | 'fastify' | 'koa', guard: Guard): Gu
     }
     if (guard.setsAuth) req.auth = authOf(decided.user)
     let { transport } = decided
-    transport ??= await openNodeSession(
-      'v1',
-      doorman.options(decided.user, () => transport!),
-    )
+    transport ??= await openNodeSession(doorman.options(decided.user, () => transport!))
     await transport.handleRequest(req, res, body)
   }
   const routes = routesOf(guard)
@@ -168,10 +160,7 @@ function honoGuarded(guard: Guard): GuardedApp {
       })
     }
     let { transport } = decided
-    transport ??= await openWebSession(
-      'v1',
-      doorman.options(decided.user, () => transport!),
-    )
+    transport ??= await openWebSession(doorman.options(decided.user, () => transport!))
     return transport.handleRequest(c.req.raw)
   })
   return {

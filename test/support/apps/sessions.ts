@@ -1,14 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Journal } from '../journal.ts'
-import {
-  type AuthInfo,
-  type NodeTransport,
-  openNodeSession,
-  openWebSession,
-  type SdkLine,
-  type WebTransport,
-} from './sdk-lines.ts'
+import { type AuthInfo, loadSdk, type NodeTransport, type SdkLine, type WebTransport } from './sdk-lines.ts'
 
 export interface AppOptions {
   readonly journal: Journal
@@ -37,7 +30,7 @@ export function nodeSessions(sdk: SdkLine, options: AppOptions) {
     let transport = typeof id === 'string' ? sessions.get(id) : undefined
     if (!transport && id !== undefined) return refuse(res, 404, 'Session not found')
     if (!transport && req.method !== 'POST') return refuse(res, 400, 'Mcp-Session-Id header is required')
-    transport ??= await openNodeSession(sdk, {
+    transport ??= await (await loadSdk(sdk)).openNodeSession({
       ...sessionOptions(options, sessions),
       onOpen: (opened) => void sessions.set(opened, transport!),
     })
@@ -55,7 +48,7 @@ export function webSessions(sdk: SdkLine, options: AppOptions) {
     if (!transport && request.method !== 'POST') {
       return Response.json(refusal('Mcp-Session-Id header is required'), { status: 400 })
     }
-    transport ??= await openWebSession(sdk, {
+    transport ??= await (await loadSdk(sdk)).openWebSession({
       ...sessionOptions(options, sessions),
       onOpen: (opened) => void sessions.set(opened, transport!),
     })

@@ -15,7 +15,7 @@ const { stableId, ...appOptions } = JSON.parse(env.MCP_TEST_APP ?? '{}')
 const journal = fileJournal(env.MCP_TEST_JOURNAL ?? '/dev/null')
 const { withPersistence, persistentSessionId } = await loadPackage()
 const shape = appShape(env.MCP_TEST_SHAPE ?? 'express5')
-const { app: built, unwrapped } = shape.build({
+const { app: built, unwrapped } = await shape.build({
   ...appOptions,
   ...(stableId && { generateId: persistentSessionId }),
   journal,

@@ -19,6 +19,8 @@ export async function bundleHosts(): Promise<void> {
     outdir: bundled,
     outExtension: { '.js': '.mjs' },
     bundle: true,
+    // A process reads the framework and the SDK that it serves, and none of the others.
+    splitting: true,
     platform: 'node',
     format: 'esm',
     target: 'node20',
