@@ -13,7 +13,7 @@ export interface Allowed {
 export const ALLOWED: readonly Allowed[] = [
   {
     why: 'a request that carries the id of a session is served at the endpoint, and at no other route',
-    when: ({ target }, { wrapped }) => wrapped.status === 404 && !/^\/mcp/i.test(pathOf(target)),
+    when: ({ target }, { wrapped }) => wrapped.status === 404 && !/^\/mcp/i.test(resolved(pathOf(target))),
   },
   {
     why: 'a target or a Host that leads elsewhere, or nowhere, is refused before anybody reads it',
@@ -75,18 +75,26 @@ function pathOf(target: string): string {
   return target.replace(ABSOLUTE, '')
 }
 
+/** Without dot segments, as apps of the web see it: `/mcp/../rpc` is another route. */
+function resolved(path: string): string {
+  const url = `http://localhost${path}`
+  return URL.canParse(url) ? new URL(url).pathname : path
+}
+
 /**
- * The same request as the wrapped app means it: the path of an absolute target, a body that is not encoded any more, no session
- * where the revision has none. An app
- * that does not understand the one or the other must be asked what it says to this; undefined: it is the same.
+ * The same request as the wrapped app means it: the path of an absolute target, a body that is not encoded any more, a host
+ * where HTTP/1.0 has none, no session where the revision has none. An app that does not understand the one or the other must be
+ * asked what it says to this; undefined: it is the same.
  */
 export function asMeant(plan: Plan): Plan | undefined {
   const absolute = ABSOLUTE.test(plan.target)
   const encoded = headerOf(plan, 'content-encoding') !== undefined
   const sessionless = /^2026-07-28|9999-12-31$/.test(headerOf(plan, 'mcp-protocol-version') ?? '')
-  if (!absolute && !encoded && !sessionless) return undefined
+  const hostless = !headerOf(plan, 'host')
+  if (!absolute && !encoded && !sessionless && !hostless) return undefined
   const meant = { ...plan, target: pathOf(plan.target) }
   if (!meant.target.startsWith('/')) meant.target = `/${meant.target}`
+  if (hostless) setHeader(meant, 'Host', 'localhost')
   if (sessionless) setHeader(meant, 'Mcp-Session-Id', undefined)
   if (!encoded) return meant
   meant.coding = plan.coding.filter((code) => !plan.encodings.includes(code))

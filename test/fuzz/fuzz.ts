@@ -15,7 +15,8 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
     first: { type: 'string', default: '0' },
     only: { type: 'string' },
-    processes: { type: 'string', default: String(availableParallelism()) },
+    // One more than cores: a world that opens or closes waits for much.
+    processes: { type: 'string', default: String(availableParallelism() + 1) },
     share: { type: 'string' },
   },
 })

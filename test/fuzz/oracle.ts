@@ -1,13 +1,15 @@
 import { ALLOWED } from './allowed.ts'
-import { type Plan, textOf } from './plan.ts'
+import { type Plan, type Side, textOf } from './plan.ts'
 import type { Outcome } from './wire.ts'
-import type { Side, World } from './world.ts'
+import type { World } from './world.ts'
 
 /** What must never be. */
 export interface Violation {
   readonly number: number
   readonly rule: Rule
   readonly message: string
+  /** What it was found in, where it was an answer. */
+  readonly both?: Both
 }
 
 export type Rule =
@@ -29,7 +31,7 @@ const INSIDE =
 
 /** Judges the answers to one request; undefined: all is well. */
 export function judge(plan: Plan, both: Both, world: World): Violation | undefined {
-  const found = (rule: Rule, message: string) => ({ number: plan.number, rule, message })
+  const found = (rule: Rule, message: string) => ({ number: plan.number, rule, message, both })
   const { unwrapped, wrapped } = both
   for (const { user, secret, ids } of world.secrets()) {
     const isTheirs = textOf(plan).includes(`{token.${user}}`) && unwrapped.status < 300

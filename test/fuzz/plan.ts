@@ -3,6 +3,9 @@ import type { Random } from '../simulator/random.ts'
 export const USERS = ['alice', 'bob'] as const
 export type User = (typeof USERS)[number]
 
+export const SIDES = ['unwrapped', 'wrapped'] as const
+export type Side = (typeof SIDES)[number]
+
 /** Who asks. Mallory has a token that is nobody's; `forged` is one that says it is alice's. */
 export type Caller = User | 'mallory' | 'forged' | 'nobody'
 

@@ -4,14 +4,17 @@ import { KINDS, type Kind } from './kinds.ts'
 import { judge, type Violation } from './oracle.ts'
 import type { Package } from './package.ts'
 import type { Plan } from './plan.ts'
+import type { Outcome } from './wire.ts'
 import { World } from './world.ts'
 
-/** Requests that share a world. */
-export const BLOCK = 100
+/** Neighbours that are of one kind: few, so that a short run meets many kinds. */
+const PIECE = 50
+/** Requests that share a world at the most: it costs as much as some fifty of them. */
+const WORLD = 250
 // Under way at the same time.
 const LANES = 16
 /** At a takeover the owner leaves after so many. */
-const TENURE = 25
+const TENURE = 50
 
 export interface RunOptions {
   readonly pkg: Package
@@ -21,23 +24,23 @@ export interface RunOptions {
   readonly to: number
   /** Milliseconds after which no other world is begun. */
   readonly most?: number
-  /** Of so many processes the one of this number, which does every so manieth block. Default: all. */
+  /** Of so many processes the one of this number, which does every so manieth world. Default: all. */
   readonly share?: { readonly one: number; readonly of: number }
-  /** Of every world. Default: each block has one of its own. */
+  /** Of every world. Default: each request has one of its own. */
   readonly kind?: Kind
   /** Ends with the first violation. */
   readonly untilOne?: boolean
   readonly onViolation?: (violation: Violation, world: World) => void | Promise<void>
 }
 
-/** Makes the requests `from` to `to`, each in the world of its block; resolves with what went wrong. */
+/** Makes the requests `from` to `to`, each in a world of its kind; resolves with what went wrong. */
 export async function run({
   pkg,
   seed,
   from,
   to,
   most = Number.POSITIVE_INFINITY,
-  share,
+  share = { one: 0, of: 1 },
   kind,
   untilOne,
   onViolation,
@@ -50,22 +53,19 @@ export async function run({
   }
   process.on('unhandledRejection', unhandled)
   process.on('uncaughtException', unhandled)
+  const enough = () => untilOne === true && violations.length > 0
   try {
-    while (number < to && performance.now() - began < most && !(untilOne && violations.length > 0)) {
-      const end = Math.min(to, (Math.floor(number / BLOCK) + 1) * BLOCK)
-      if (share && Math.floor(number / BLOCK) % share.of !== share.one) {
-        number = end
-        continue
-      }
-      const world = await World.open(kind ?? kindOf(number), pkg)
+    for (const [i, populace] of worlds(from, to, kind).entries()) {
+      if (i % share.of !== share.one) continue
+      if (enough() || performance.now() - began >= most) break
+      number = populace.numbers[0]!
+      const world = await World.open(populace.kind, pkg)
       const report = (violation: Violation) => {
         violations.push(violation)
         void onViolation?.(violation, world)
       }
-      const enough = () => untilOne === true && violations.length > 0
-      await block(world, { seed, from: number, to: end, enough }, report)
+      await all(populace.numbers, { seed, world, enough, report })
       await world.close()
-      number = end
     }
   } finally {
     process.off('unhandledRejection', unhandled)
@@ -75,32 +75,55 @@ export async function run({
 }
 
 export function kindOf(number: number): Kind {
-  return KINDS[Math.floor(number / BLOCK) % KINDS.length]!
+  return KINDS[Math.floor(number / PIECE) % KINDS.length]!
 }
 
-async function block(
-  world: World,
-  { seed, from, to, enough }: { seed: number; from: number; to: number; enough: () => boolean },
-  report: (violation: Violation) => void,
-): Promise<void> {
-  for (let at = from; at < to; ) {
-    const until = world.kind.place === 'at a takeover' ? Math.min(to, at + TENURE) : to
-    if (world.kind.place === 'at a takeover') await world.moveOn()
-    let next = at
+interface Populace {
+  readonly kind: Kind
+  readonly numbers: number[]
+}
+
+function worlds(from: number, to: number, always: Kind | undefined): Populace[] {
+  const list: Populace[] = []
+  const open = new Map<Kind, Populace>()
+  for (let number = from; number < to; number += 1) {
+    const kind = always ?? kindOf(number)
+    let populace = open.get(kind)
+    if (!populace || populace.numbers.length === WORLD) {
+      populace = { kind, numbers: [] }
+      open.set(kind, populace)
+      list.push(populace)
+    }
+    populace.numbers.push(number)
+  }
+  return list
+}
+
+interface Way {
+  readonly seed: number
+  readonly world: World
+  readonly enough: () => boolean
+  readonly report: (violation: Violation) => void
+}
+
+async function all(numbers: readonly number[], { seed, world, enough, report }: Way): Promise<void> {
+  const isTakeover = world.kind.place === 'at a takeover'
+  const tenure = isTakeover ? TENURE : numbers.length
+  for (let at = 0; at < numbers.length; at += tenure) {
+    if (isTakeover) await world.moveOn()
+    const left = numbers.slice(at, at + tenure)
     const lane = async () => {
-      while (next < until && !enough()) {
-        const plan = generate(seed, next++)
-        const violation = await judged(plan, world)
+      while (left.length > 0 && !enough()) {
+        const violation = await judged(generate(seed, left.shift()!), world)
         if (violation) report(violation)
       }
     }
     await Promise.all(Array.from({ length: LANES }, lane))
-    at = until
   }
   if (enough()) return
   for (const violation of effects(world)) report(violation)
   const wrong = await world.check()
-  if (wrong !== undefined) report({ number: to - 1, rule: 'a victim', message: wrong })
+  if (wrong !== undefined) report({ number: numbers.at(-1)!, rule: 'a victim', message: wrong })
 }
 
 async function judged(plan: Plan, world: World): Promise<Violation | undefined> {
@@ -116,10 +139,33 @@ async function judged(plan: Plan, world: World): Promise<Violation | undefined> 
 }
 
 async function answered(plan: Plan, world: World): Promise<Violation | undefined> {
-  const [unwrapped, wrapped] = await Promise.all([world.ask(plan, 'unwrapped'), world.ask(plan, 'wrapped')])
+  const fresh = await world.fresh(plan)
+  const [unwrapped, wrapped] = await Promise.all([
+    world.ask(plan, 'unwrapped', fresh),
+    world.ask(plan, 'wrapped', fresh),
+  ])
   const violation = judge(plan, { unwrapped, wrapped }, world)
   const meant = violation && asMeant(plan)
-  return meant ? judge(plan, { unwrapped: await world.ask(meant, 'unwrapped'), wrapped }, world) : violation
+  if (meant) {
+    const asked = await world.ask(meant, 'unwrapped', await world.fresh(meant))
+    return judge(plan, { unwrapped: asked, wrapped }, world)
+  }
+  if (
+    isOver(unwrapped) &&
+    isOver(wrapped) &&
+    unwrapped.status === wrapped.status &&
+    !mayHaveEnded(plan, wrapped)
+  )
+    world.reuse(fresh)
+  return violation
+}
+
+function isOver({ end }: Outcome): boolean {
+  return end === 'complete'
+}
+
+function mayHaveEnded({ method, headers }: Plan, { status }: Outcome): boolean {
+  return status < 300 && (method === 'DELETE' || headers.some(([name]) => /override/i.test(name)))
 }
 
 /** What was done in the wrapped app is what was done in the other one, or less. */

@@ -1,9 +1,9 @@
 import type { Guard } from '../support/apps/guarded.ts'
 import { type Journal, memoryJournal } from '../support/journal.ts'
-import { openFresh } from './fresh.ts'
+import { FreshSessions, openSession, type Pair } from './fresh.ts'
 import type { Kind } from './kinds.ts'
 import type { Package } from './package.ts'
-import { namedIn, type Plan, USERS, type User } from './plan.ts'
+import { namedIn, type Plan, type Side, USERS, type User } from './plan.ts'
 import { render } from './render.ts'
 import { type Node, unwrappedNode, wrappedNode } from './side.ts'
 import { Victim } from './victim.ts'
@@ -12,8 +12,8 @@ import type { Outcome } from './wire.ts'
 /** What requests and victims call. */
 const TOOLS = ['burst', 'counter', 'echo', 'sample', 'session_id', 'slow', 'subscriptions']
 
-export const SIDES = ['unwrapped', 'wrapped'] as const
-export type Side = (typeof SIDES)[number]
+/** The sessions that a request names as fresh. */
+export type Fresh = ReadonlyMap<User, Pair>
 
 /** An app and the same app wrapped, each with the same two users whose sessions are in use. */
 export class World {
@@ -29,6 +29,7 @@ export class World {
   #unwrapped!: Node
   #nodes: Node[] = []
   readonly #victims: Record<Side, Victim[]> = { unwrapped: [], wrapped: [] }
+  readonly #fresh = new FreshSessions((user) => this.#pair(user))
   #settled = false
 
   private constructor(kind: Kind, pkg: Package) {
@@ -51,23 +52,34 @@ export class World {
   /** The owner of the users' sessions leaves, and another node comes. */
   async moveOn(): Promise<void> {
     this.#settled = true
+    this.#fresh.clear()
     await this.#nodes.shift()!.close()
     this.#nodes.push(await this.#node())
     for (const victim of this.#victims.wrapped) victim.move(this.#nodes[0]!.url)
   }
 
-  async ask(plan: Plan, side: Side): Promise<Outcome> {
+  /** What `ask` needs for this request, and the same for both sides. */
+  async fresh(plan: Plan): Promise<Fresh> {
+    const fresh = new Map<User, Pair>()
+    for (const name of namedIn(plan)) {
+      const [user, which] = name.split('.') as [User, string]
+      if (which === 'fresh' && USERS.includes(user)) fresh.set(user, await this.#fresh.take(user))
+    }
+    return fresh
+  }
+
+  /** They are as good as they were: both sides have said the same, and nothing of it goes on. */
+  reuse(fresh: Fresh): void {
+    for (const [user, pair] of fresh) this.#fresh.giveBack(user, pair)
+  }
+
+  ask(plan: Plan, side: Side, fresh: Fresh): Promise<Outcome> {
     const node = side === 'unwrapped' ? this.#unwrapped : this.#nodes[plan.number % this.#nodes.length]!
-    const { bytes, odd } = await this.bytes(plan, side)
+    const { bytes, odd } = this.bytes(plan, side, fresh)
     return node.wire.ask(bytes, { method: plan.method, odd })
   }
 
-  async bytes(plan: Plan, side: Side) {
-    const fresh = new Map<string, string>()
-    for (const name of namedIn(plan)) {
-      const [user, which] = name.split('.') as [User, string]
-      if (which === 'fresh' && USERS.includes(user)) fresh.set(user, await this.#fresh(user, side))
-    }
+  bytes(plan: Plan, side: Side, fresh: Fresh) {
     return render(plan, (name) => this.#name(name, side, fresh))
   }
 
@@ -91,12 +103,13 @@ export class World {
     }))
   }
 
-  #name(name: string, side: Side, fresh: ReadonlyMap<string, string>): string {
+  #name(name: string, side: Side, fresh: Fresh): string {
     const { header, token } = this.kind.identity
     const [first = '', which, what = ''] = name.split('.')
     if (first === 'credential') return header
     if (first === 'token') return token(which as User)
-    if (which === 'fresh') return what === 'id' || what === 'own' ? (fresh.get(first) ?? '') : '0'
+    if (which === 'fresh')
+      return what === 'id' || what === 'own' ? (fresh.get(first as User)?.[side] ?? '') : '0'
     // What a spelling has made of a name is none.
     return this.#victims[side].find(({ user }) => user === first)?.name(what) ?? ''
   }
@@ -105,10 +118,11 @@ export class World {
     return Victim.open(user, url, this.#headers(user))
   }
 
-  #fresh(user: User, side: Side): Promise<string> {
-    const { wire } = side === 'wrapped' ? this.#nodes[0]! : this.#unwrapped
+  async #pair(user: User): Promise<Pair> {
     const { header, token } = this.kind.identity
-    return openFresh(wire, `${header}: ${token(user)}`)
+    const open = ({ wire }: Node) => openSession(wire, `${header}: ${token(user)}`)
+    const [unwrapped, wrapped] = await Promise.all([open(this.#unwrapped), open(this.#nodes[0]!)])
+    return { unwrapped, wrapped }
   }
 
   #headers(user: User): Record<string, string> {
