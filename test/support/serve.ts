@@ -40,7 +40,10 @@ export interface Wrapped extends Served {
 export async function serveWrapped(shape: AppShape, wrap: WrapOptions = {}): Promise<Wrapped> {
   const { journal = memoryJournal(), store: given = 'memory:', options = {} } = wrap
   const { app } = await shape.build({ ...wrap.app, journal })
-  const store = typeof given === 'string' ? openStore(given) : given
+  const store =
+    typeof given === 'string'
+      ? openStore(given, { ...(options.logger && { logger: options.logger }) })
+      : given
   const handler = withPersistence(app as Parameters<typeof withPersistence>[0], store, options)
   const server = handler.listen(wrap.port ?? 0, '127.0.0.1')
   const { origin, close: closeServer } = await listening(server)

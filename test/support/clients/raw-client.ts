@@ -1,6 +1,9 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { until, within } from '../wait.ts'
 
+/** Milliseconds until the head of an answer has come, on a busy machine. What hangs, hangs for longer. */
+const HEAD_WITHIN = 20_000
+
 export const protocolVersion = '2025-11-25'
 
 export interface Message {
@@ -245,6 +248,6 @@ export class RawClient {
     const given = Object.entries(all).filter((entry): entry is [string, string] => entry[1] !== undefined)
     const { signal } = abort
     const sent = fetch(this.url, { method, headers: given, signal, ...(body !== undefined && { body }) })
-    return within(`${method} ${this.url}`, sent)
+    return within(`${method} ${this.url}`, sent, HEAD_WITHIN)
   }
 }

@@ -6,6 +6,9 @@ export class TcpProxy {
   readonly #pairs = new Set<{ readonly client: Socket; readonly server: Socket }>()
   readonly #server: Server
   #swallow = false
+  /** Drawn for each new connection: the bytes, there and back, that pass before it is cut in mid-word. Default no limit. */
+  life: (() => number) | undefined
+  cuts = 0
 
   private constructor(url: URL, defaultPort: number) {
     this.#target = { host: url.hostname, port: Number(url.port || defaultPort) }
@@ -48,15 +51,24 @@ export class TcpProxy {
         destroy(pair)
       })
     }
-    client.pipe(pair.server)
-    pair.server.on('data', (chunk) => {
-      if (this.#swallow) {
-        this.#swallow = false
-        destroy(pair)
-      } else if (!client.write(chunk)) {
-        pair.server.pause()
-        client.once('drain', () => pair.server.resume())
+    let left = this.life?.() ?? Number.POSITIVE_INFINITY
+    const pass = (from: Socket, to: Socket, chunk: Buffer) => {
+      left -= chunk.length
+      if (left < 0) {
+        this.cuts += 1
+        // What came before the cut gets through: a half statement, a whole one whose answer does not.
+        to.write(chunk.subarray(0, chunk.length + left), () => destroy(pair))
+      } else if (!to.write(chunk)) {
+        from.pause()
+        to.once('drain', () => from.resume())
       }
+    }
+    client.on('data', (chunk) => left >= 0 && pass(client, pair.server, chunk))
+    pair.server.on('data', (chunk) => {
+      if (left < 0) return
+      if (!this.#swallow) return pass(pair.server, client, chunk)
+      this.#swallow = false
+      destroy(pair)
     })
   }
 }
