@@ -25,7 +25,7 @@ test.each<Backend>(['sqlite', 'redis', 'postgres'])(
     const space = await storeSpace(backend)
     const folder = await mkdtemp(join(tmpdir(), 'mcp-persist-neighbours-'))
     const options = { retryInterval: 20 }
-    const hosted = { script: 'factory.ts', store: space.url, folder, options, deadline: 20_000 }
+    const hosted = { script: 'factory.ts' as const, store: space.url, folder, options, deadline: 20_000 }
     const [a, b] = await Promise.all([1, 2].map(() => serveHosted({ ...hosted, release: before })))
     const proxy = await RoundRobinProxy.over([a!.host.origin, b!.host.origin])
     const meetings: Meeting[] = []

@@ -13,7 +13,7 @@ const LONG = { steps: 1000, ms: 25 }
 // does), so what a node closes on purpose has to come to its end on the wire.
 test('what a process closes on purpose ends, and is not broken off', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'mcp-persist-on-purpose-'))
-  const hosted = { script: 'factory.ts', store: 'sqlite:FOLDER/mcp.db', folder, deadline: 300 }
+  const hosted = { script: 'factory.ts' as const, store: 'sqlite:FOLDER/mcp.db', folder, deadline: 300 }
   const [owner, edge] = await Promise.all([1, 2].map(() => serveHosted(hosted)))
   onTestFinished(async () => {
     await Promise.all([owner!.host.kill(), edge!.host.kill()])

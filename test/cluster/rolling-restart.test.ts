@@ -10,9 +10,9 @@ import { RoundRobinProxy } from '../support/net/round-robin-proxy.ts'
 
 /** A client costs a third of a second of processor; what only many of them meet, they meet on one backend. */
 const places: readonly (readonly [Backend, number])[] = [
-  ['sqlite', 60],
-  ['redis', 200],
-  ['postgres', 60],
+  ['sqlite', 30],
+  ['redis', 100],
+  ['postgres', 30],
 ]
 /** So many connect at the same time: one after the other they take as long as the restarts. */
 const AT_ONCE = 10

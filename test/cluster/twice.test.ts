@@ -10,7 +10,7 @@ const PATIENCE = 20_000
 
 test('a call that has taken two processes with it is called interrupted, and not run a third time', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'mcp-persist-twice-'))
-  const hosted = { script: 'factory.ts', store: 'sqlite:FOLDER/mcp.db', folder }
+  const hosted = { script: 'factory.ts' as const, store: 'sqlite:FOLDER/mcp.db', folder }
   const nodes = await Promise.all([1, 2, 3].map(() => serveHosted(hosted)))
   onTestFinished(async () => {
     await Promise.all(nodes.map(({ host }) => host.kill()))

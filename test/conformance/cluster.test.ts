@@ -1,13 +1,13 @@
 import { expect, it } from 'vitest'
 import { openStore, withPersistence } from '../../src/index.ts'
 import { conformanceApp } from '../support/apps/conformance-app.ts'
-import { storeSpace } from '../support/backends.ts'
+import { backends, storeSpace } from '../support/backends.ts'
 import { listening } from '../support/net/listen.ts'
 import { RoundRobinProxy } from '../support/net/round-robin-proxy.ts'
 import { conformance, failures } from './suite.ts'
 
 // As one process without us: see unwrapped.test.ts.
-it.each(['sqlite', 'redis', 'postgres'] as const)(
+it.each(backends)(
   'three nodes on %s behind a strict round robin pass every check of the official suite',
   {
     timeout: 240_000,

@@ -1,11 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { expect, inject, test } from 'vitest'
+import { program } from '../support/programs.ts'
 import { newSchema, openStore } from './support.ts'
 
-const WRITER = fileURLToPath(new URL('./writer.ts', import.meta.url))
 const WRITERS = 8
 
 interface Row {
@@ -23,7 +22,7 @@ async function race(
   const children = ['A', 'B'].map((name) =>
     spawn(
       process.execPath,
-      ['--import', 'tsx', WRITER, how, inject('postgresUrl'), schema, name, `${WRITERS}`, `${each}`],
+      [program('postgres/writer.ts'), how, inject('postgresUrl'), schema, name, `${WRITERS}`, `${each}`],
       {
         stdio: ['ignore', 'ignore', 'inherit'],
       },

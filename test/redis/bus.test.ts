@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, fork } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, describe, inject, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
 import { MESSAGE_LIMIT, nodeChannel } from '../../src/store/port.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
+import { program } from '../support/programs.ts'
 import { driver } from '../support/redis-contract.ts'
 import { type RedisService, startRedis } from '../support/services/redis.ts'
 
@@ -194,8 +194,7 @@ describe('when something breaks', () => {
   test('a node that was killed is known to be gone at the first message', async () => {
     const store = open(server.url, 'killed:')
     await receiver(store, 'here')
-    const script = fileURLToPath(new URL('node.ts', import.meta.url))
-    const child = fork(script, [server.url, 'killed:', 'there'], { execArgv: ['--import', 'tsx'] })
+    const child = fork(program('redis/node.ts'), [server.url, 'killed:', 'there'])
     children.push(child)
     await once(child, 'message')
     assert.equal(await store.bus.send('there', Buffer.from('while it lives')), true)

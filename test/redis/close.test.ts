@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
+import { program } from '../support/programs.ts'
 import { type RedisService, startRedis } from '../support/services/redis.ts'
 
 let server: RedisService
@@ -127,8 +127,7 @@ test('when the connection for wake-ups has just been lost, it is not made again'
 })
 
 test('a process that has closed its store ends by itself', async () => {
-  const script = fileURLToPath(new URL('closing.ts', import.meta.url))
-  const child = fork(script, [server.url], { execArgv: ['--import', 'tsx'] })
+  const child = fork(program('redis/closing.ts'), [server.url])
   const late = setTimeout(() => child.kill('SIGKILL'), 15_000)
   const [code, signal] = await once(child, 'exit')
   clearTimeout(late)

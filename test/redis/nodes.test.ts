@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, fork } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { afterEach, inject, test } from 'vitest'
 import { nodeChannel } from '../../src/store/port.ts'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
+import { program } from '../support/programs.ts'
 
 const url = inject('redisUrl')
 const children: ChildProcess[] = []
@@ -20,8 +20,7 @@ afterEach(async () => {
 async function start() {
   const keyPrefix = `nodes:${randomUUID()}:`
   prefixes.push(keyPrefix)
-  const script = fileURLToPath(new URL('node.ts', import.meta.url))
-  const child = fork(script, [url, keyPrefix, 'there'], { execArgv: ['--import', 'tsx'] })
+  const child = fork(program('redis/node.ts'), [url, keyPrefix, 'there'])
   children.push(child)
   const store = new RedisEventStore({ url, keyPrefix })
   stores.push(store)

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import { inject, test } from 'vitest'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
+import { program } from '../support/programs.ts'
 import type { WritersOrder } from './writers.ts'
 
 const url = inject('redisUrl')
@@ -14,13 +14,12 @@ const WRITERS = 16
 
 /** Runs 16 writers in two processes; `done()` is true once both have ended. */
 function startWriters(form: WritersOrder['form'], keyPrefix: string, total: number) {
-  const script = fileURLToPath(new URL('writers.ts', import.meta.url))
   const all = Array.from({ length: WRITERS }, (_, w) => `w${w}`)
   let running = PROCESSES
   const children = Array.from({ length: PROCESSES }, (_, p) => {
     const writers = all.filter((_, w) => w % PROCESSES === p)
     const order: WritersOrder = { url, keyPrefix, form, writers, each: total / WRITERS }
-    return fork(script, [JSON.stringify(order)], { execArgv: ['--import', 'tsx'] })
+    return fork(program('redis/writers.ts'), [JSON.stringify(order)])
   })
   const ended = Promise.all(
     children.map(async (child) => {

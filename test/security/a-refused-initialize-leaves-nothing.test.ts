@@ -66,12 +66,19 @@ describe.each([...backends, 'memory' as const])('in %s', (backend) => {
 
 it('ten thousand that are refused cost nothing, and leave room for everybody (CVE-2026-59951)', async () => {
   const journal = memoryJournal()
-  const { app } = guardedApp('express', { journal, users: new Map([['alice-1', 'alice']]) })
+  const { app } = guardedApp('hono', { journal, users: new Map([['alice-1', 'alice']]) })
   const { url, handler } = await serveApp(app, 'memory:', { maxSessions: 3 })
   const refused = new RawClient(url, { authorization: 'Bearer mallory' })
+  const headers = {
+    ...refused.headers,
+    'content-type': 'application/json',
+    accept: 'application/json, text/event-stream',
+  }
   const statuses = new Map<number, number>()
+  // Without a network between, which would cost ten times as much.
   const one = async () => {
-    const response = await refused.post(refused.initialize())
+    const body = JSON.stringify(refused.initialize())
+    const response = await handler.fetch(new Request(url, { method: 'POST', headers, body }))
     await response.text()
     statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1)
   }

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Entry, fileJournal } from '../support/journal.ts'
 import { freePort } from '../support/net/listen.ts'
-import { HostProcess, hostScript } from '../support/process.ts'
+import { HostProcess } from '../support/process.ts'
+import { program } from '../support/programs.ts'
 import { until } from '../support/wait.ts'
 
 const preload = fileURLToPath(new URL('./preload.mjs', import.meta.url))
@@ -44,7 +45,7 @@ export class SoakNode {
     const port = String(await freePort())
     const journal = join(folder, `${port}.jsonl`)
     const host = await HostProcess.start({
-      args: ['--expose-gc', '--import', preload, ...hostScript('app.ts')],
+      args: ['--expose-gc', '--import', preload, program('support/hosts/app.ts')],
       env: {
         MCP_TEST_SHAPE: shape,
         MCP_TEST_STORE: store,

@@ -10,8 +10,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { BACKENDS, type Backend, sharedStore } from '../../benchmarks/support/shared-store.ts'
-import { bundleHosts } from '../support/hosts/bundle.ts'
 import { RoundRobinProxy } from '../support/net/round-robin-proxy.ts'
+import { bundlePrograms } from '../support/programs.ts'
 import { Ends } from './ends.ts'
 import { SoakClient } from './soak-client.ts'
 import { type Holds, SoakNode } from './soak-node.ts'
@@ -56,7 +56,7 @@ function onWrong(what: string): void {
   wrong.set(kind, (wrong.get(kind) ?? 0) + 1)
 }
 
-await bundleHosts()
+await bundlePrograms()
 const store = await sharedStore(values.store as Backend)
 const folder = await mkdtemp(join(tmpdir(), 'mcp-persist-soak-'))
 const nodes = await Promise.all(

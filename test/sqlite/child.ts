@@ -1,10 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
+import { program } from '../support/programs.ts'
 import { within } from '../support/wait.ts'
-
-const WORKER = fileURLToPath(new URL('./worker.ts', import.meta.url))
 
 export interface ChildOptions {
   readonly task: string
@@ -22,7 +20,7 @@ export class Child {
 
   constructor(how: string | ChildOptions, path: string, ...rest: string[]) {
     const { task, env, uid } = typeof how === 'string' ? { task: how } : how
-    this.#process = spawn(process.execPath, ['--import', 'tsx', WORKER, task, path, ...rest], {
+    this.#process = spawn(process.execPath, [program('sqlite/worker.ts'), task, path, ...rest], {
       env: { ...process.env, ...env },
       ...(uid === undefined ? {} : { uid }),
     })

@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { bundleHosts } from './hosts/bundle.ts'
 import { once } from './once.ts'
+import { bundlePrograms } from './programs.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -14,7 +14,7 @@ export default function setup(): Promise<void> {
       compiled.catch(({ stdout }: { stdout: string }) => {
         throw new Error(`The sources do not compile:\n${stdout}`)
       }),
-      bundleHosts(),
+      bundlePrograms(),
     ])
   })
 }

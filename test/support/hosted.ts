@@ -5,7 +5,8 @@ import { onTestFinished } from 'vitest'
 import type { PersistOptions } from '../../src/index.ts'
 import { fileJournal, type Journal } from './journal.ts'
 import { freePort } from './net/listen.ts'
-import { HostProcess, hostScript } from './process.ts'
+import { HostProcess } from './process.ts'
+import { program } from './programs.ts'
 import { NOW, type Release } from './releases.ts'
 import type { ShapeOptions } from './serve.ts'
 
@@ -15,7 +16,7 @@ export interface HostedOptions {
   /** Wrap the server at this URL instead of a shape. */
   readonly upstream?: string
   /** The file of `hosts/` to run. Default `app.ts`. */
-  readonly script?: string
+  readonly script?: 'app.ts' | 'factory.ts' | 'tasks.ts'
   /** A store URL; `FOLDER` in it becomes a temporary folder. Default `sqlite:FOLDER/mcp.db`. */
   readonly store?: string
   /** The build that it runs. Default `dist/`. */
@@ -44,7 +45,7 @@ export async function serveHosted(hosted: HostedOptions): Promise<Hosted> {
   const journalPath = join(folder, 'journal.jsonl')
   const port = await freePort()
   const host = await HostProcess.start({
-    args: hostScript(script),
+    args: [program(`support/hosts/${script}`)],
     env: {
       MCP_TEST_SHAPE: shape,
       MCP_TEST_URL: upstream,
@@ -71,7 +72,7 @@ export async function serveUpstream(
   hosted: Pick<HostedOptions, 'shape' | 'app'> & { readonly folder: string },
 ): Promise<HostProcess> {
   return HostProcess.start({
-    args: hostScript('app.ts'),
+    args: [program('support/hosts/app.ts')],
     env: {
       MCP_TEST_SHAPE: hosted.shape,
       MCP_TEST_APP: JSON.stringify(hosted.app ?? {}),

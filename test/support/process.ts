@@ -1,6 +1,4 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { join } from 'node:path'
-import { bundled } from './hosts/bundle.ts'
 import { until, within } from './wait.ts'
 
 const running = new Set<ChildProcess>()
@@ -16,11 +14,6 @@ export interface StartOptions {
   readonly ready?: RegExp
   /** Default 20,000. */
   readonly readyWithinMs?: number
-}
-
-/** The arguments that run a file of `hosts/`, as the global set-up has bundled it. */
-export function hostScript(name: string): string[] {
-  return [join(bundled, name.replace(/\.ts$/, '.mjs'))]
 }
 
 /** A server in a process of its own, to be killed, paused and started again. */
