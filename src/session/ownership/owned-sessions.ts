@@ -1,6 +1,6 @@
 import { type App, type AppRequest, isAppGone } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
-import { errorText } from '../../errors.ts'
+import { errorText, PersistError } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { Stop, type StopSignal } from '../../stop.ts'
 import type { ClaimedSession, EventLog, OpenStream, SessionRecord } from '../../store/port.ts'
@@ -10,6 +10,7 @@ import { AppSilent } from '../live/ask-app.ts'
 import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
 import { LiveSession } from '../live/live-session.ts'
 import { type LocalApp, patienceOf } from '../live/local-app.ts'
+import { SessionLeft } from '../live/session-left.ts'
 import { type Answer, appAway, refuse, shuttingDown, unavailable } from '../protocol/answer.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
@@ -143,6 +144,7 @@ export class OwnedSessions {
     const { ttl, maxSessionsPerPrincipal } = settings
     const limit = maxSessionsPerPrincipal < Number.POSITIVE_INFINITY ? { limit: maxSessionsPerPrincipal } : {}
     const generation = await directory.sessions.create({ ...session, owner, ttl, ...limit })
+    if (!(await this.#takeAlong({ id: session.id, generation }, owner))) throw lost(session.id)
     this.#lifecycle.on(session.id, 'opened')
     const live = this.#newSession({ ...session, generation, delivered: 0 }, local)
     this.live.set(session.id, live)
@@ -241,6 +243,22 @@ export class OwnedSessions {
     )
   }
 
+  /**
+   * A lease may be over while a session is on its way here, which is then in the name of a node that is gone: anybody could
+   * have it, and `reclaim` did not know of it. False: somebody does.
+   */
+  async #takeAlong(
+    { id, generation }: Pick<LiveSession, 'id' | 'generation'>,
+    owner: string,
+  ): Promise<boolean> {
+    const { directory, node } = this.#options
+    for (let holder = owner; node.id !== holder; ) {
+      holder = (await node.join()).id
+      if (!(await directory.sessions.claim(id, { owner: holder, generation, keep: true }))) return false
+    }
+    return true
+  }
+
   /** Full, this node first lets the session go that has been idle for longest. */
   #hasRoom(): boolean {
     const { settings } = this.#options
@@ -332,6 +350,7 @@ export class OwnedSessions {
       live = claimed && (await this.#rehydrate(claimed, principal, caller))
     } catch (error) {
       this.#lifecycle.on(id, 'lost')
+      if (error instanceof SessionLeft) return undefined
       if (error instanceof Refused) return { answer: error.answer }
       if (error instanceof NotTheirs) return MISSING
       if (isAppGone(error)) return AWAY()
@@ -389,6 +408,7 @@ export class OwnedSessions {
       await restore(live, record.state, asked.signal)
       if (asked.signal.stopped) throw new AppSilent()
       await settleLostCalls(live, record.open, this.#options.log, asked.signal)
+      if (!(await this.#takeAlong(live, record.owner!))) throw new SessionLeft()
       return live
     } catch (error) {
       live.close()
@@ -430,6 +450,11 @@ export class OwnedSessions {
     })
     return live
   }
+}
+
+/** The store came back without it. */
+function lost(id: string): Error {
+  return new PersistError('STORE_UNAVAILABLE', `The store has lost session ${id}.`)
 }
 
 function full(): Answer {
