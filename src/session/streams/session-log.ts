@@ -104,7 +104,7 @@ export class SessionLog {
     return { streamId, before: 0, events: [event], epoch: this.#epoch }
   }
 
-  /** Never rejects: what cannot be stored is dealt with here, as `onStoreError` says. False: it was not stored. */
+  /** Never rejects: what cannot be stored is dealt with here, as `onStoreError` says. False: it is not stored (yet). */
   append(streamId: string, kind: EventKind, payload = '', touch = true): Promise<boolean> {
     const event = { streamId, kind, payload }
     const held = this.#take(streamId)
@@ -180,9 +180,10 @@ export class SessionLog {
     const { streamId } = events[0]!
     this.#pending += 1
     try {
-      if (this.#backlog.has(streamId)) this.#backlog.add(events, undefined)
+      const waits = this.#backlog.has(streamId)
+      if (waits) this.#backlog.add(events, undefined)
       else await this.#store(events, touch)
-      return true
+      return !waits
     } catch (error) {
       this.#failed(streamId, events, error)
       return false
