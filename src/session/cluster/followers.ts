@@ -24,6 +24,8 @@ const MAX_INSIDE = 4_000
 export class Followers {
   readonly #send: FollowersOptions['send']
   readonly #followers = new Map<string, Follower>()
+  /** Counts the ids that this node has had. */
+  #life = 0
 
   constructor({ send }: FollowersOptions) {
     this.#send = send
@@ -31,11 +33,18 @@ export class Followers {
 
   /** For the question that may make `nodeId` follow a stream. */
   remote(nodeId: string, id: number): RemoteSide {
+    const life = this.#life
     return {
       subscribe: (streamId, onOver) => {
+        const subscriber = new RemoteSubscriber(streamId, (news) => this.#tell(nodeId, id, news), onOver)
+        // It was asked of this node under an id that it had before: the other one has begun to count anew, and that number is
+        // another question by now.
+        if (life !== this.#life) {
+          subscriber.drop()
+          return subscriber
+        }
         const { streams } = this.#follower(nodeId)
         streams.get(id)?.drop()
-        const subscriber = new RemoteSubscriber(streamId, (news) => this.#tell(nodeId, id, news), onOver)
         streams.set(id, subscriber)
         return subscriber
       },
@@ -76,7 +85,9 @@ export class Followers {
     for (const subscriber of follower?.streams.values() ?? []) subscriber.drop()
   }
 
+  /** This node gives its id up: nobody follows it under the next one yet. */
   reset(): void {
+    this.#life += 1
     for (const nodeId of this.nodes()) this.gone(nodeId)
   }
 

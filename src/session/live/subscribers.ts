@@ -122,6 +122,8 @@ export class Subscribers {
       if (streamId === STANDALONE) void over.left.then((delivered) => this.#raise(delivered))
       this.#left(over)
     })
+    // Nobody heard of it in time.
+    if (subscriber.over) return subscriber
     this.#options.log.attach(subscriber)
     // A call may come back from the app after its session has left this node: nobody would end its stream any more.
     if (this.#over) subscriber.moved()
