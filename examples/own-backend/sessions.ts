@@ -60,7 +60,7 @@ export class FileSessions implements SessionTable {
         // Beyond every position that an earlier state of the file may have given out.
         log.last = Math.max(log.last, Date.now() * 1000)
       }
-      return { ...this.#record(id, log), open: [...log.open] }
+      return { ...this.#record(id, log), last: log.last, open: [...log.open] }
     })
   }
 

@@ -200,6 +200,8 @@ export interface OpenStream {
 
 /** A session that has just been claimed, with what its last owner left open. */
 export interface ClaimedSession extends SessionRecord {
+  /** The log's last position: what is appended in the new generation lies beyond. */
+  readonly last: number
   /** In the order in which they were opened first. */
   readonly open: readonly OpenStream[]
 }

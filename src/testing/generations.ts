@@ -64,9 +64,10 @@ export function generations({ test, pair, snapshot, copies }: Suite): void {
   test('positions: a claim goes on beyond the store’s time in microseconds', async (store) => {
     const first = await store.sessions.create(session('s', 'gone'))
     const old = await append(store, 's', 'a', message(1), { generation: first })
-    const { generation } = await claimed(store, 's', 'next', first)
+    const { generation, last: before } = await claimed(store, 's', 'next', first)
     const next = await append(store, 's', 'a', message(2), { generation })
     assert.ok(next > old && next > (Date.now() - SKEW) * 1000, `${next} may have been lost`)
+    assert.ok(before >= old && before < next, `${before} is the last one when it is claimed`)
     const following = await append(store, 's', 'a', message(3), { generation })
     assert.ok(following > next)
     // One that lies ahead of the clock is not gone back behind.

@@ -43,6 +43,8 @@ const SAVE_AGAIN = 250
 export interface LiveSessionOptions {
   readonly id: string
   readonly generation: number
+  /** The log's last position when this generation began. */
+  readonly last: number
   readonly state: SessionState
   /** The last standalone position delivered to the client. */
   readonly delivered: number
@@ -93,13 +95,14 @@ export class LiveSession {
     this.#options = options
     this.#state = options.state
     this.#ids = new RequestIds(options.generation)
-    const { id: sessionId, log, settings, generation, onLost, local } = options
+    const { id: sessionId, log, settings, generation, last: began, onLost, local } = options
     local.binding.onChange = () => this.#save(this.#state)
     const { ttl, eventLimit: limit, onStoreError, logger, sticky } = settings
     this.#log = new SessionLog({
       log,
       sessionId,
       generation: sticky ? undefined : generation,
+      began,
       ttl,
       limit,
       onStoreError,

@@ -146,7 +146,7 @@ export class OwnedSessions {
     const generation = await directory.sessions.create({ ...session, owner, ttl, ...limit })
     if (!(await this.#takeAlong({ id: session.id, generation }, owner))) throw lost(session.id)
     this.#lifecycle.on(session.id, 'opened')
-    const live = this.#newSession({ ...session, generation, delivered: 0 }, local)
+    const live = this.#newSession({ ...session, generation, last: 0, delivered: 0 }, local)
     this.live.set(session.id, live)
     await live.openTap()
     return live
@@ -418,7 +418,7 @@ export class OwnedSessions {
     }
   }
 
-  #newSession(record: NewSession & { generation: number; delivered: number }, local: LocalApp): LiveSession {
+  #newSession(record: NewSession & Begun, local: LocalApp): LiveSession {
     const { app, log, settings, directory, newTail, onUse } = this.#options
     const { sessions } = directory
     const { id } = record
@@ -462,3 +462,5 @@ function full(): Answer {
 }
 
 export type NewSession = Pick<SessionRecord, 'id' | 'principal' | 'state'>
+
+type Begun = Pick<ClaimedSession, 'generation' | 'last' | 'delivered'>

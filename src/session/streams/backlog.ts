@@ -4,7 +4,7 @@ import type { EventLog, NewEvent, StoredEvent } from '../../store/port.ts'
 export interface BacklogOptions {
   readonly sessionId: string
   readonly log: EventLog
-  /** The last position that is known to be stored in a stream; 0 when none is. */
+  /** The last position that this owner knows to be stored in a stream; what it has written otherwise lies beyond. */
   readonly lastOf: (streamId: string) => number
   /** Stores and shows them; rejects when the store does. */
   readonly store: (events: readonly NewEvent[]) => Promise<void>

@@ -14,6 +14,8 @@ export interface SessionLogOptions {
   readonly sessionId: string
   /** Undefined: appends are not fenced, because the session has no record in the store. */
   readonly generation: number | undefined
+  /** The log's last position when this generation began. */
+  readonly began: number
   /** Milliseconds. */
   readonly ttl: number
   readonly limit: number
@@ -40,7 +42,7 @@ export class SessionLog {
    * No position beyond this was given out, of any stream: what was told, and one for each event that the store has not
    * answered for, or not well. It may come back without its last moments, and others may have read what it had then.
    */
-  #highest = 0
+  #highest: number
   /** Events that the store was given. */
   #given = 0
   /** The append that was made last. */
@@ -49,11 +51,12 @@ export class SessionLog {
 
   constructor(options: SessionLogOptions) {
     this.#options = options
-    const { sessionId, log, logger } = options
+    const { sessionId, log, logger, began } = options
+    this.#highest = began
     this.#backlog = new Backlog({
       sessionId,
       log,
-      lastOf: (streamId) => this.#last.get(streamId) ?? 0,
+      lastOf: (streamId) => this.#last.get(streamId) ?? began,
       store: (events) => this.#store(events, true),
       show: (events, epoch) => this.#show(events, epoch),
       isPassing: (error) => !isLost(error),

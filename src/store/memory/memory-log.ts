@@ -103,6 +103,10 @@ export class MemoryLog implements EventLog {
     log.last = Math.max(log.last, Math.floor(this.#clock.now() * 1000))
   }
 
+  last(sessionId: string): number {
+    return this.live(sessionId)?.last ?? 0
+  }
+
   open(sessionId: string): readonly OpenStream[] {
     return [...(this.live(sessionId)?.open.values() ?? [])]
   }

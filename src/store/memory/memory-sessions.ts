@@ -81,7 +81,7 @@ export class MemorySessions implements SessionTable {
       row.generation = nextGeneration(generation)
       this.#log.fence(id, row.generation)
     }
-    return { ...this.#record(row), open: this.#log.open(id) }
+    return { ...this.#record(row), last: this.#log.last(id), open: this.#log.open(id) }
   }
 
   async release(id: string, generation: number): Promise<boolean> {

@@ -232,7 +232,9 @@ export class PostgresSessions implements SessionTable {
   ): Promise<ClaimedSession | undefined> {
     const nodes = this.#schema.table('mcp_nodes')
     const next = keep ? generation : nextGeneration(generation)
-    const rows = await this.#schema.rows<Row & { log_id: string; open: string; raced: boolean }>(sql`
+    const rows = await this.#schema.rows<
+      Row & { log_id: string; open: string; raced: boolean; last: string }
+    >(sql`
       WITH claimed AS (
         UPDATE ${this.#sessions} AS record SET owner = ${encodeText(owner)}, generation = ${next}
         FROM ${this.#logs} AS log
@@ -249,17 +251,18 @@ export class PostgresSessions implements SessionTable {
           kept = coalesce(log.kept, last - floor),
           last = CASE WHEN ${keep} THEN last ELSE greatest(last, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) END
         FROM claimed WHERE log.session_id = claimed.id
-        RETURNING log.kept
+        RETURNING log.kept, log.last
       )
       SELECT claimed.id, principal, state, owner, generation, delivered, ${raw(isAlive('node'))} AS owner_alive,
         ${millis('created_at')} AS created_at, ${millis('last_used_at')} AS last_used_at, ${millis('expires_at')} AS expires_at,
-        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'claimed.log_id')} AS open, fenced.kept <> claimed.kept AS raced
+        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'claimed.log_id')} AS open, fenced.kept <> claimed.kept AS raced,
+        fenced.last
       FROM claimed LEFT JOIN fenced ON true LEFT JOIN ${nodes} AS node ON node.id = claimed.owner`)
     const [row] = rows
     if (!row) return undefined
     // An append of the owner before was under way when we looked, and ahead of us in the line for the log's row.
     const open = row.raced ? await this.#open(id, row.log_id) : toOpenStreams(row.open)
-    return { ...toRecord(row), open }
+    return { ...toRecord(row), last: Number(row.last), open }
   }
 
   async #open(id: string, logId: string): Promise<readonly OpenStream[]> {

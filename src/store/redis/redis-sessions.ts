@@ -85,9 +85,9 @@ export class RedisSessions implements SessionTable {
     const next = keep ? generation : nextGeneration(generation)
     const args = [owner, generation, before.owner ?? '', next, ...this.#nodes.stateArgs()]
     const answer = await this.#connection.eval(CLAIM, [log, record, open], args, REPEATABLE)
-    const [generationNow, expiresAt, text, ownerState, streams] = answer as [...Found, string[]]
+    const [generationNow, expiresAt, text, ownerState, last, streams] = answer as [...Found, string, string[]]
     const claimed = await this.#record(id, [generationNow, expiresAt, text, ownerState])
-    return claimed && { ...claimed, open: decodeOpen(streams) }
+    return claimed && { ...claimed, last: Number(last), open: decodeOpen(streams) }
   }
 
   async release(id: string, generation: number): Promise<boolean> {

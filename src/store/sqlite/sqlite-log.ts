@@ -113,6 +113,10 @@ export class SqliteLog implements EventLog {
     this.#remembered.delete(sessionId)
   }
 
+  last(sql: Sql, sessionId: string): number {
+    return this.#find(sql, sessionId, this.#clock.now())?.last ?? 0
+  }
+
   open(sql: Sql, logId: number): readonly OpenStream[] {
     const rows = sql(OPEN_STREAMS).all(logId) as (Omit<OpenStream, 'payload'> & { payload: Uint8Array })[]
     // What cannot be decoded is open all the same, and is to be ended.

@@ -105,7 +105,7 @@ export class SqliteSessions implements SessionTable {
       sql('UPDATE mcp_sessions SET owner = ? WHERE id = ?').run(owner, id)
       if (row.owner !== null && row.owner !== owner) this.#nodes.bury(sql, row.owner)
       const record = this.#record(sql, { ...row, owner, generation: next })
-      return { ...record, open: this.#log.open(sql, row.logId) }
+      return { ...record, last: this.#log.last(sql, id), open: this.#log.open(sql, row.logId) }
     })
   }
 

@@ -67,7 +67,7 @@ return {integer(numbers[4]), numbers[5], text, nodeState(string.match(text, '^[^
  * KEYS  log, record, open streams
  * ARGV  1 the new owner, 2 the generation it saw, 3 the owner it saw ('' nobody), 4 the new generation
  *       then as of nodeState
- * Result: as of GET, after the change, and the hash of open streams; {}: it was not to be had. Sent a second time
+ * Result: as of GET, after the change, the last position and the hash of open streams; {}: it was not to be had. Sent a second time
  * it is done once: nobody else draws the same generation.
  */
 export const CLAIM = script(`${PRELUDE}${RECORD}${NODE_STATE}${OPEN_STREAMS}
@@ -83,7 +83,8 @@ numbers[4] = tonumber(ARGV[4])
 writeHead(log, numbers, rest)
 writeRecord(record, claimer .. lines)
 local streams = numbers[7] > 0 and redis.call('HGETALL', open) or {}
-return {integer(numbers[4]), numbers[5], claimer .. lines, nodeState(claimer, ARGV[5], ARGV[6], ARGV[7]), streams}
+local state = nodeState(claimer, ARGV[5], ARGV[6], ARGV[7])
+return {integer(numbers[4]), numbers[5], claimer .. lines, state, integer(numbers[1]), streams}
 `)
 
 /** KEYS log, record · ARGV 1 generation · Result: 1 released, 0 not in that generation */
