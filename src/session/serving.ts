@@ -210,7 +210,8 @@ export class Serving {
         // loses it time and again keeps no sessions, and says so itself.
         if (attempt > MAX_REHYDRATED) return this.#options.notFound(request)
         await this.#options.owned.forget(found.live, false)
-        const { nextStreamId: streamId } = error
+        const { nextStreamId: streamId, made } = error
+        if (made) return made
         if (streamId !== undefined) how = { ...asked, again: undefined, streamId }
       }
     }

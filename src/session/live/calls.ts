@@ -6,7 +6,7 @@ import {
   isAppGone,
   isEventStream,
 } from '../../app/app.ts'
-import { monotonicNow } from '../../clock.ts'
+import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog, OpenStream } from '../../store/port.ts'
@@ -31,6 +31,9 @@ import type { Handling, OwnerAnswer } from './handling.ts'
 import { isBusy, type LocalApp, LocalSessionLost } from './local-app.ts'
 import type { RequestIds } from './request-ids.ts'
 import { SessionLeft } from './session-left.ts'
+
+/** Milliseconds until a call is asked for again whose end waits for the store. */
+const WAITING = 100
 
 export interface CallsOptions {
   readonly sessionId: string
@@ -97,7 +100,7 @@ export class Calls {
   async make(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, log, primes, attach, onUse, mayRepeat } = this.#options
     const { streamId, remote, principal } = how
-    const known = how.again && (this.has(streamId) ? {} : await this.#look(streamId, requests))
+    const known = how.again && (await this.#find(streamId, requests))
     if (known?.next !== undefined) return this.make(request, requests, { ...how, streamId: known.next })
     if (known) return this.#resume(request, requests, how)
     if (how.again === 'unrecorded' && !(await mayRepeat(requests))) return interruptedAnswer(requests)
@@ -157,14 +160,13 @@ export class Calls {
         throw new SessionLeft('recorded')
       }
       if (running.joined) await call.fail('The server broke off.')
-      const lost = error instanceof LocalSessionLost
-      if (lost) error.nextStreamId = newStreamId()
-      const end = lost
-        ? JSON.stringify({ next: error.nextStreamId })
-        : wasNotMade(error)
-          ? toPayload(appAway())
-          : ''
-      await this.#withoutStream(call, how, 'end', end)
+      if (error instanceof LocalSessionLost) {
+        const next = newStreamId()
+        if (await this.#withoutStream(call, how, 'end', JSON.stringify({ next }))) error.nextStreamId = next
+        else error.made = 'recorded'
+        throw error
+      }
+      await this.#withoutStream(call, how, 'end', wasNotMade(error) ? toPayload(appAway()) : '')
       throw error
     }
   }
@@ -306,17 +308,33 @@ export class Calls {
   /**
    * The app has answered without a stream: nothing is left open. At another node than the client's the answer is stored
    * too, in case that node asks again because it took this one for gone; a refusal as well, for it says that nothing was done.
+   * False: the store did not take it, and the call is open in the log.
    */
   async #withoutStream(
     call: Call,
     { streamId, remote }: Handling,
     kind: 'final' | 'end',
     payload: string,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { log } = this.#options
     this.#running.delete(streamId)
-    if (remote && !call.ended) await log.append(streamId, kind, payload, false)
-    else log.forget(streamId)
+    if (remote && !call.ended) return log.append(streamId, kind, payload, false)
+    log.forget(streamId)
+    return true
+  }
+
+  /** What is known of a call that may have been made; undefined: nothing. Rejects with `SessionLeft` as long as that is on its way. */
+  async #find(streamId: string, requests: readonly Request[]): Promise<Known | undefined> {
+    const { log } = this.#options
+    if (this.has(streamId)) return {}
+    // It may have ended here a moment ago; and what the store does not take yet nobody finds in the log.
+    await log.flush()
+    if (log.waiting(streamId)) {
+      await delay(WAITING)
+      throw new SessionLeft('recorded')
+    }
+    // Whoever has asked may have asked twice, and it is made by now.
+    return (await this.#look(streamId, requests)) ?? (this.has(streamId) ? {} : undefined)
   }
 
   /** What the log knows of a call; undefined: nothing, so that the app has not heard of it. */

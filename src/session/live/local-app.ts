@@ -38,6 +38,8 @@ export class LocalSessionLost extends Error {
    * that is made under this name, and the end of the first one says so, to whoever knows only that.
    */
   nextStreamId: string | undefined
+  /** The store did not take that end: the call is open in the log, and settled by whoever has the session next. */
+  made: 'recorded' | undefined
 }
 
 export interface LocalAppOptions {
