@@ -24,9 +24,10 @@ export async function life(world: World, client: SimulatedClient): Promise<void>
     calls.push(time.sleep(random.between(0, 500)).then(() => listening.openAnother()))
   }
   if (has.has('client-batches')) {
-    const { ledger, violations } = world
+    const { ledger, violations, writes } = world
     const mayBeLost = () => has.has('store-loses-moments') || world.isUnstored(client.session!)
-    calls.push(batch({ client, ledger, violations, random: random.fork(), mayBeLost }))
+    const isForgotten = (from: number, to: number) => writes.isForgotten(from, to)
+    calls.push(batch({ client, ledger, violations, random: random.fork(), mayBeLost, isForgotten }))
   }
   await Promise.all(calls)
   if (listening && has.has('client-stays')) {

@@ -210,8 +210,10 @@ export class World {
         () => {
           void node.close(DEADLINE).then((took) => {
             const until = Math.max(0, ledger.ended(began) - began)
-            if (this.#appHangs || took <= until + (this.faults.last >= began - NOTICED ? 5000 : 1000))
-              return settle()
+            // What the store does not take is kept for it, and the session with it.
+            const { last } = this.faults
+            const most = last >= began - NOTICED ? Math.max(until, last - began) + 5000 : until + 1000
+            if (this.#appHangs || took <= most) return settle()
             const facts = `its longest call took ${Math.round(until)} ms`
             violations.add(
               took < DEADLINE * 0.9 ? 'drains' : 'deadline',
@@ -254,10 +256,11 @@ export class World {
       sleep: (ms) => time.sleep(ms),
       now: () => time.now,
       isForgotten: (from, to) => this.writes.isForgotten(from, to),
-      isCutOff: () => this.alive.some(({ store }) => store.away),
+      isCutOffSince: (moment) => this.nodes.some(({ store }) => store.isAwaySince(moment)),
+      isOutlived: (moment) => this.time.now - moment > TTL * 1000 && this.harmedSince(moment),
       harmedSince: (moment) => this.harmedSince(moment),
       harms: () => ledger.harms.length,
-      runsOf: (call) => this.writes.runsOf(call),
+      runsOf: (call) => this.writes.records(call).length,
       isUnstored: (session) => this.isUnstored(session),
     })
   }

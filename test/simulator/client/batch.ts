@@ -2,6 +2,7 @@ import type { Message } from '../../../src/session/protocol/json-rpc.ts'
 import type { Violations } from '../invariants/violations.ts'
 import type { Ledger } from '../ledger.ts'
 import type { Random } from '../random.ts'
+import { isRepeated } from './call.ts'
 import type { SimulatedClient } from './client.ts'
 import { Heard } from './heard.ts'
 
@@ -12,11 +13,13 @@ export interface BatchOptions {
   readonly random: Random
   /** The store may have refused an answer, or lost it: what was not heard of it is gone. */
   readonly mayBeLost: () => boolean
+  /** Has the store lost anything of that time? */
+  readonly isForgotten: (from: number, to: number) => boolean
 }
 
 /** Several calls in one request (2025-03-26): all are answered on its stream, each once. */
 export async function batch(options: BatchOptions): Promise<void> {
-  const { client, ledger, violations, random, mayBeLost } = options
+  const { client, ledger, violations, random, mayBeLost, isForgotten } = options
   let name = `${client.process.name}/batch`
   let names = new Map<number, string>()
   let answers = new Map<number, Message>()
@@ -47,7 +50,8 @@ export async function batch(options: BatchOptions): Promise<void> {
   })
   for (const [id, each] of names) {
     const { runs } = ledger.calls.get(each)!
-    if (runs.length > 1) violations.add('runs', `${each} must not be repeated, and ran ${runs.length} times`)
+    if (isRepeated(runs, isForgotten))
+      violations.add('runs', `${each} must not be repeated, and ran ${runs.length} times`)
     const answer = answers.get(id)
     const [{ text }] = (answer?.result?.['content'] ?? [{ text: undefined }]) as [{ text?: string }]
     if (text !== undefined && (JSON.parse(text) as { name: string }).name !== each) {

@@ -1,7 +1,7 @@
 import type { Message } from '../../../src/session/protocol/json-rpc.ts'
 import type { Ingredient } from '../ingredients.ts'
 import type { Violations } from '../invariants/violations.ts'
-import type { Called, Ledger, Step } from '../ledger.ts'
+import type { Called, Ledger, Run, Step } from '../ledger.ts'
 import type { Random } from '../random.ts'
 import { reply, type SimulatedClient } from './client.ts'
 import { Heard } from './heard.ts'
@@ -34,6 +34,14 @@ export function script(name: string, random: Random, has: ReadonlySet<Ingredient
 /** Milliseconds after which a slow store has the record of a run. */
 const SLOW = 2000
 
+/** Was it run again, though the store had not lost that it was? */
+export function isRepeated(
+  runs: readonly Run[],
+  isForgotten: (from: number, to: number) => boolean,
+): boolean {
+  return runs.slice(0, -1).some(({ began }) => !isForgotten(began, began + SLOW))
+}
+
 export interface CallOptions {
   readonly client: SimulatedClient
   readonly ledger: Ledger
@@ -49,8 +57,10 @@ export interface CallOptions {
   readonly mayForget: boolean
   /** Has the store lost anything of that time? */
   readonly isForgotten: (from: number, to: number) => boolean
-  /** Does some node not reach the store? It serves what it has, and may not know of what was said at the next owner. */
-  readonly isCutOff: () => boolean
+  /** Did some node not reach the store since then? It serves what it has, and may not know of what was said at the next owner. */
+  readonly isCutOffSince: (moment: number) => boolean
+  /** Is that longer ago than a ttl, and was some process harmed meanwhile? Who is held up for so long finds events gone. */
+  readonly isOutlived: (moment: number) => boolean
   /** Was any process or its way to the store harmed since then? */
   readonly harmedSince: (moment: number) => boolean
   /** How often that has happened. */
@@ -65,13 +75,17 @@ export interface CallOptions {
 export class ClientCall {
   readonly #options: CallOptions
   #began = 0
+  /** When it was made, or heard of last. */
+  #heardAt = 0
+  /** It was heard of once when what had been said meanwhile might be gone. */
+  #late = false
 
   constructor(options: CallOptions) {
     this.#options = options
   }
 
   async run(): Promise<void> {
-    const { client, ledger, tool, steps, now } = this.#options
+    const { client, ledger, tool, steps, now, mayForget } = this.#options
     const kills = steps.some((step) => 'end' in step && step.end === 'kill')
     const hangs = steps.some((step) => 'end' in step && step.end === 'never')
     let { name } = this.#options
@@ -90,6 +104,7 @@ export class ClientCall {
         id = client.nextId()
         heard = new Heard(name, this.#options.violations)
         this.#began = now()
+        this.#heardAt = now()
       }
       const body =
         heard.last === undefined
@@ -97,6 +112,8 @@ export class ClientCall {
           : undefined
       if (body) this.#cancelLater(called!, id, hangs)
       const onMessage = (message: Message) => {
+        this.#late ||= this.#options.isOutlived(this.#heardAt)
+        this.#heardAt = now()
         if (message.method === undefined && message.id === id) {
           if (answer) this.#violation('once', `${name} was answered twice`)
           answer = message
@@ -118,8 +135,8 @@ export class ClientCall {
       if (answer) return true
       if (called!.cancelled && (outcome.how === 'ended' || hangs)) return true
       if (whole) return called!.cancelled
-      // What could not be stored (or was stored and forgotten) and was not heard is lost; its client hears that there is nothing more.
-      const mayBeLost = this.#isUnstored() || this.#options.mayForget
+      // What could not be stored (or was forgotten, or has expired) and was not heard is lost; its client hears that there is nothing more.
+      const mayBeLost = this.#isUnstored() || mayForget || this.#isExpired(called!)
       return outcome.how === 'ended' && outcome.streamed && mayBeLost && heard.last !== undefined
     })
     await this.#cancelled
@@ -150,7 +167,7 @@ export class ClientCall {
 
   #check(called: Called, heard: Heard, answer: Message): void {
     const { name, runs, repeatable, steps } = called
-    if (!repeatable && runs.slice(0, -1).some(({ began }) => !this.#options.isForgotten(began, began + SLOW)))
+    if (!repeatable && isRepeated(runs, this.#options.isForgotten))
       this.#violation('runs', `${name} must not be repeated, and ran ${runs.length} times`)
     if (answer.error) {
       this.#checkError(called, answer.error)
@@ -180,7 +197,8 @@ export class ClientCall {
   /** What the run that answered has told came in its order and is all there; of others a beginning may be. */
   #checkNotifications(name: string, heard: Heard, told: { run: number; told: number }): void {
     if (heard.unstored) return
-    const lossy = this.#isUnstored() || this.#options.isForgotten(this.#began, this.#options.now())
+    const { isForgotten, now } = this.#options
+    const lossy = this.#late || this.#isUnstored() || isForgotten(this.#began, now())
     const numbers = new Map<number, number>()
     for (const { method, params } of heard.messages) {
       if (method !== 'notifications/message') continue
@@ -212,7 +230,9 @@ export class ClientCall {
     } else if (/^nobody answered run/.test(error.message)) {
       if (!this.#options.mayForget) this.#violation('truth', message)
     } else if ((error.data as { reason?: string } | undefined)?.reason === 'interrupted') {
-      if (!harmedSince(this.#began)) this.#violation('truth', `${message}, and every process went on`)
+      // Its end may also have been told to those who listened, and refused by the store: for the next owner the call is open.
+      if (!harmedSince(this.#began) && !this.#isUnstored())
+        this.#violation('truth', `${message}, and every process went on`)
       // Which of the calls has taken its process with it, nobody knows: what was begun in two that died is not begun again.
       // (The store knows of it before the app does, so the second may have died in between.)
       if (repeatable && !(runsOf(name) > 1 && harms() > 1))
@@ -220,13 +240,20 @@ export class ClientCall {
     } else if (/^The server (ended the stream|broke off|could not run|answered)/.test(error.message)) {
       if (!ends('break') && !harmedSince(this.#began)) this.#violation('truth', `${message}, and it did not`)
     } else if (/not initialized/.test(error.message)) {
-      if (!this.#options.isCutOff()) this.#violation('state', message)
+      if (!this.#options.isCutOffSince(this.#began)) this.#violation('state', message)
+    } else if (/^Nobody waited/.test(error.message)) {
+      if (!this.#late) this.#violation('truth', message)
     } else if (!/could not be stored/.test(error.message)) this.#violation('truth', message)
   }
 
   #judge500(called: Called, text: string): void {
     const breaks = called.steps.some((step) => 'end' in step && step.end === 'break')
     if (!breaks && !called.cancelled) this.#violation('throws', `${called.name}: 500 ${text}`)
+  }
+
+  #isExpired({ runs }: Called): boolean {
+    const { isOutlived } = this.#options
+    return runs.length > 0 && runs.every(({ over }) => over !== undefined && isOutlived(over))
   }
 
   #isUnstored(): boolean {

@@ -1,3 +1,4 @@
+import type { Run } from '../ledger.ts'
 import { GONE_AFTER, type World } from '../world.ts'
 
 /** Milliseconds after a touch that failed in which it is made again. */
@@ -25,13 +26,16 @@ export async function checkExpired(world: World): Promise<void> {
 }
 
 /**
- * What is answered is over: no later owner runs it again. But a process that was stopped between the record and the run goes
- * on with it, whoever has run it meanwhile.
+ * What is answered is over: no later owner runs it again. But a process that was stopped between the record and the run, or
+ * cut off from the others, goes on with it, whoever has settled it meanwhile.
  */
-export function checkAnswered({ ledger, violations }: World): void {
+export function checkAnswered({ ledger, violations, writes }: World): void {
   for (const { name, runs, answered } of ledger.calls.values()) {
-    const isHarmed = (to: number) => ledger.harms.some((at) => at >= runs[0]!.began && at <= to)
-    if (runs.some(({ began }) => answered !== undefined && began > answered && !isHarmed(began)))
+    if (answered === undefined) continue
+    const isHarmed = (from: number, to: number) => ledger.harms.some((at) => at >= from && at <= to)
+    const isLate = ({ process, began }: Run) =>
+      writes.records(name).some(({ by, at }) => by === process && at <= answered && isHarmed(at, began))
+    if (runs.some((run) => run.began > answered && !isLate(run)))
       violations.add('runs', `${name} was answered, and ran again`)
   }
 }

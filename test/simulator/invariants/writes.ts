@@ -4,7 +4,9 @@ import type { Violations } from './violations.ts'
 
 interface Written {
   generation: number
-  last: number
+  /** The last position of each generation. */
+  lasts: Map<number, number>
+  given: Set<number>
   /** When anything of it reached the store last. */
   used: number
   epoch: string
@@ -12,12 +14,18 @@ interface Written {
   readonly writers: Map<number, string>
 }
 
+/** That a call begins, as the store has it. */
+interface Begun {
+  readonly by: string
+  readonly at: number
+}
+
 /** At most one owner's writes are accepted; positions grow and are never given out twice. Looked at in the store itself. */
 export class Writes {
   readonly #violations: Violations
   readonly #now: () => number
   readonly #sessions = new Map<string, Written>()
-  readonly #runs = new Map<string, number>()
+  readonly #records = new Map<string, Begun[]>()
   /** Writes that the store lost in a restart, by the moments between which they were made. */
   readonly forgotten: { readonly from: number; readonly to: number }[] = []
 
@@ -39,7 +47,7 @@ export class Writes {
 
   appended(append: Append, { positions, epoch }: Appended, by: string): void {
     const { sessionId, generation, touch, events } = append
-    for (const { kind, payload } of events) if (kind === 'open') this.#opened(payload)
+    for (const { kind, payload } of events) if (kind === 'open') this.#opened(payload, by)
     const written = this.#of(sessionId)
     if (generation !== undefined) {
       if (generation < written.generation) {
@@ -53,29 +61,30 @@ export class Writes {
     }
     if (written.epoch !== epoch) {
       written.epoch = epoch
-      written.last = 0
+      written.lasts = new Map()
+      written.given = new Set()
     }
     if (touch !== false) written.used = this.#now()
+    const { lasts, given } = written
     for (const position of positions) {
-      if (position <= written.last) {
-        this.#violations.add(
-          'writes',
-          `position ${position} of ${sessionId} was given out after ${written.last}`,
-        )
-      }
-      written.last = position
+      // Where the store has lost a claim, the owner before goes on where it was, below what the other one has given out.
+      const before = Math.max(0, ...[...lasts].map(([each, last]) => (each <= generation! ? last : 0)))
+      if (position <= before || given.has(position))
+        this.#violations.add('writes', `position ${position} of ${sessionId} was given out after ${before}`)
+      lasts.set(generation!, position)
+      given.add(position)
     }
   }
 
-  /** How often a call was begun, as the store knows. */
-  runsOf(name: string): number {
-    return this.#runs.get(name) ?? 0
+  /** The times that a call was begun. */
+  records(name: string): readonly Begun[] {
+    return this.#records.get(name) ?? []
   }
 
-  #opened(payload: string): void {
+  #opened(payload: string, by: string): void {
     for (const { params } of [JSON.parse(payload)].flat() as Message[]) {
       const name = (params?.['arguments'] as { name: string } | undefined)?.name
-      if (name !== undefined) this.#runs.set(name, this.runsOf(name) + 1)
+      if (name !== undefined) this.#records.set(name, [...this.records(name), { by, at: this.#now() }])
     }
   }
 
@@ -102,7 +111,14 @@ export class Writes {
   #of(id: string): Written {
     let written = this.#sessions.get(id)
     if (!written) {
-      written = { generation: 0, last: 0, used: this.#now(), epoch: '', writers: new Map() }
+      written = {
+        generation: 0,
+        lasts: new Map(),
+        given: new Set(),
+        used: this.#now(),
+        epoch: '',
+        writers: new Map(),
+      }
       this.#sessions.set(id, written)
     }
     return written

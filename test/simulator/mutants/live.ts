@@ -27,8 +27,8 @@ export const LIVE: readonly Mutant[] = [
   {
     name: 'a call that may have been made is made again',
     file: CALLS,
-    replace: 'this.has(streamId) ? {} : await this.#look(streamId, requests))',
-    by: 'this.has(streamId) ? {} : undefined)',
+    replace: 'return (await this.#look(streamId, requests)) ?? (this.has(streamId) ? {} : undefined)',
+    by: 'return undefined',
     with: ['kill', 'app-answers-json'],
     seeds: 100,
   },
@@ -99,8 +99,8 @@ export const LIVE: readonly Mutant[] = [
   {
     name: 'an answer without a stream is not stored for the node that asked',
     file: CALLS,
-    replace: 'await log.append(streamId, kind, payload, false)',
-    by: '{}',
+    replace: 'return log.append(streamId, kind, payload, false)',
+    by: 'return true',
     with: ['app-answers-json', 'idle-0'],
     seeds: 60,
   },

@@ -56,8 +56,8 @@ export const STREAMS: readonly Mutant[] = [
   {
     name: 'events that wait for the store are overtaken',
     file: SESSION_LOG,
-    replace: 'if (this.#backlog.has(streamId)) this.#backlog.add(events, undefined)\n      else await',
-    by: 'await',
+    replace: 'const waits = this.#backlog.has(streamId)',
+    by: 'const waits = false',
     with: ['store-fails-before', 'store-cuts-batches', 'tool-chatters'],
     seeds: 200,
   },

@@ -31,8 +31,9 @@ const TIMEOUT = 2500
 /** A node's way to the store: what a driver is, over a line on which anything may happen. */
 export class StoreConnection {
   readonly #options: ConnectionOptions
-  /** Nothing gets through. */
-  away = false
+  #away = false
+  /** When it was back last. */
+  #back = Number.NEGATIVE_INFINITY
   #fresh = true
   /** Restarts of the server that this connection has seen. */
   #lives = 0
@@ -105,6 +106,20 @@ export class StoreConnection {
   /** The connection on which this node hears the others is gone, and back in `ms`: what was said meanwhile is lost. */
   drop(ms: number): void {
     for (const hearing of this.#hearing) hearing.drop(ms)
+  }
+
+  /** Nothing gets through. */
+  get away(): boolean {
+    return this.#away
+  }
+
+  set away(away: boolean) {
+    if (this.#away && !away) this.#back = this.#options.time.now
+    this.#away = away
+  }
+
+  isAwaySince(moment: number): boolean {
+    return this.#away || this.#back >= moment
   }
 
   /** Subscriptions that are open. */

@@ -22,9 +22,9 @@ export class StoreServer {
   readonly #seed: number
   #memory: Memory
   /** Every change with its moment, where the store may have to forget the last of them. */
-  readonly #journal:
-    | { readonly at: number; readonly change: (memory: Memory) => Promise<unknown> }[]
-    | undefined
+  readonly #journal: Change[] | undefined
+  /** Changes until now, those among them that were lost. */
+  #changes = 0
   /** The moment that the memory store takes for now. */
   #replaying: number | undefined
   /** Operations asked of it, by their names. */
@@ -135,15 +135,12 @@ export class StoreServer {
     const kept = journal.findIndex(({ at }) => at > until)
     const changes = kept === -1 ? journal : journal.slice(0, kept)
     journal.length = changes.length
-    // What it drew then it draws again.
-    this.process.random = new Random(this.#seed)
     this.#memory = this.#open()
-    for (const { at, change } of changes) {
-      this.#replaying = at
-      await change(this.#memory).catch(() => {})
+    for (const change of changes) {
+      this.#replaying = change.at
+      await this.#make(change).catch(() => {})
     }
     this.#replaying = undefined
-    this.process.random = new Random(this.#seed + this.#time.turns)
     this.#writes.lost(this.#time.now, until)
     for (const restarted of this.onRestart) restarted()
   }
@@ -154,10 +151,25 @@ export class StoreServer {
     })
   }
 
-  #change<T>(change: (memory: Memory) => Promise<T>): Promise<T> {
-    this.#journal?.push({ at: this.#time.now, change })
-    return change(this.#memory)
+  #change<T>(work: (memory: Memory) => Promise<T>): Promise<T> {
+    if (!this.#journal) return work(this.#memory)
+    this.#changes += 1
+    const change = { at: this.#time.now, seed: this.#seed + this.#changes, work }
+    this.#journal.push(change)
+    return this.#make(change)
   }
+
+  #make<T>({ seed, work }: Change<T>): Promise<T> {
+    this.process.random = new Random(seed)
+    return work(this.#memory)
+  }
+}
+
+interface Change<T = unknown> {
+  readonly at: number
+  /** Of what it draws, the same whenever it is made again: ids and generations stay what they were. */
+  readonly seed: number
+  readonly work: (memory: Memory) => Promise<T>
 }
 
 const EPOCH = 1_700_000_000_000
