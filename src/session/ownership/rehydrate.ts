@@ -45,7 +45,8 @@ export interface Rehydrating {
  * that nobody's credentials have to be kept. Rejects with `Refused`, `NotTheirs` or `AppSilent`.
  */
 export async function openLocal(record: SessionRecord, asked: Rehydrating): Promise<LocalApp> {
-  const { app, settings, caller, principal, signal, farewells } = asked
+  const { app, settings, principal, signal, farewells } = asked
+  const caller = inRevision(asked.caller, record.state.protocolVersion)
   const patience = patienceOf(settings)
   const initialize = ownPost(caller, JSON.parse(record.state.initialize), {}, record.id)
   const binding = new Binding(settings, record)
@@ -74,6 +75,14 @@ export async function openLocal(record: SessionRecord, asked: Rehydrating): Prom
     void farewells.say(local)
     throw error
   }
+}
+
+/**
+ * Of the session, and not what this one request says: it may be refused for that, and must not take what we ask in its
+ * caller's name with it.
+ */
+function inRevision(caller: AppRequest, version: string): AppRequest {
+  return { ...caller, headers: { ...caller.headers, 'mcp-protocol-version': version } }
 }
 
 /**
