@@ -8,7 +8,7 @@ import { type Answer, refuse, sessionNotFound, shuttingDown } from '../session/p
 import { hostOf } from './headers.ts'
 import { type Malformed, normalPath, type RequestShape, shapeOf } from './request-shape.ts'
 import { type FetchOptions, serveFetch } from './serve-fetch.ts'
-import { type ParsedRequest, serveNode } from './serve-node.ts'
+import { isRead, type ParsedRequest, serveNode } from './serve-node.ts'
 import type { Service } from './service.ts'
 
 /** For a request that is none of the endpoint's, when the server behind `{ url }` does not answer it. */
@@ -65,8 +65,9 @@ export class Doors {
     this.#watch(req.method, headers, way.app)
     // A server elsewhere is for what nobody in this process wants.
     if (next && (!resolved.passNode || resolved.kind === 'url')) return next()
-    const http2 = req.httpVersionMajor >= 2
-    if (resolved.passNode && !(http2 && resolved.http1Only)) return this.#passNode(req, res, way.app.url)
+    // Express knows a body that has been read, and no HTTP/2; others the other way round: they would wait for ever.
+    const asItIs = resolved.http1Only ? req.httpVersionMajor < 2 : !isRead(req)
+    if (resolved.passNode && asItIs) return this.#passNode(req, res, way.app.url)
     if (resolved.kind === 'factory') return serveNode(req, res, this.#refusing(this.#nothingHere()))
     return serveNode(req, res, passing(engine, way.app.url))
   }

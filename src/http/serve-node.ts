@@ -57,12 +57,16 @@ export function takesBody(method: string): boolean {
   return method !== 'GET' && method !== 'HEAD'
 }
 
+/** A body parser has been here: what it read is all there is. */
+export function isRead(req: ParsedRequest): boolean {
+  return req.body !== undefined && req.readableEnded
+}
+
 async function bodyOf(
   req: ParsedRequest,
   limits: NonNullable<Service['body']>,
 ): Promise<Pick<AppRequest, 'body' | 'parsed'>> {
-  // A body parser has been here: what it read is all there is.
-  if (req.body !== undefined && req.readableEnded) {
+  if (isRead(req)) {
     if (Buffer.isBuffer(req.body)) return { body: req.body, parsed: parseJson(req.body) }
     if (typeof req.body === 'string') return { body: Buffer.from(req.body), parsed: parseJson(req.body) }
     return { body: Buffer.from(JSON.stringify(req.body)), parsed: req.body }

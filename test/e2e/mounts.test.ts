@@ -9,6 +9,7 @@ import { withPersistence } from '../../src/index.ts'
 import { keptLogger, wrap } from '../support/apps/front.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { listen } from '../support/net/listen.ts'
+import { within } from '../support/wait.ts'
 
 async function serve(listener: (req: IncomingMessage, res: ServerResponse) => unknown): Promise<string> {
   const { origin, close } = await listen(listener)
@@ -165,5 +166,39 @@ describe('headers that an app writes at once', () => {
       expect(response.headers.getSetCookie()).toEqual(['a=1', 'b=2'])
       expect(response.headers.get('x-one')).toBe('x')
     }
+  })
+})
+
+describe('a body that the framework in front has read is there for another route of the app', () => {
+  const form = '/form'
+  const apps: Record<string, () => Parameters<typeof withPersistence>[0] | Promise<{ url: string }>> = {
+    fastify: () => {
+      const app = fastify()
+      app.post(form, ({ body }) => body)
+      return app
+    },
+    koa: () =>
+      new Koa().use((context) => {
+        context.body = context.req
+      }),
+    node: () => (req: IncomingMessage, res: ServerResponse) => void req.pipe(res),
+    hono: () => new Hono().post(form, async (c) => c.json(await c.req.json())),
+    express: () =>
+      express()
+        .use(express.json())
+        .post(form, (req, res) => void res.json(req.body)),
+    url: async () => ({ url: await serve((req, res) => void req.pipe(res)) }),
+  }
+
+  it.each(Object.keys(apps))('%s', async (name) => {
+    const handler = withPersistence(await apps[name]!(), 'memory:')
+    onTestFinished(() => handler.close({ deadline: 0 }))
+    const app = fastify()
+    app.all('/*', (request, reply) => handler(request, reply))
+    await app.ready()
+    const url = `${await serve((req, res) => app.routing(req, res))}${form}`
+    const headers = { 'content-type': 'application/json' }
+    const sent = fetch(url, { method: 'POST', headers, body: '{"said":"once"}' })
+    expect(await (await within('an answer', sent)).json()).toEqual({ said: 'once' })
   })
 })
