@@ -59,7 +59,7 @@ export class Doors {
     const inner = shapeOf(url, host)
     const outer =
       req.originalUrl === undefined || req.originalUrl === url ? inner : shapeOf(req.originalUrl, host)
-    const way = await this.#guarded(this.#way(inner, outer, mounted), headers['mcp-session-id'])
+    const way = await this.#guarded(this.#way(inner, outer, mounted), req.method, headers['mcp-session-id'])
     if ('endpoint' in way) return serveNode(req, res, this.#service(way))
     if ('refusal' in way) return serveNode(req, res, this.#refusing(way.refusal))
     this.#watch(req.method, headers, way.app)
@@ -77,7 +77,7 @@ export class Doors {
     const { pathname, search, host } = new URL(request.url)
     const shape = shapeOf(pathname + search, request.headers.get('host') ?? host)
     const headers = watched(request.headers)
-    const way = await this.#guarded(this.#way(shape, shape, true), headers['mcp-session-id'])
+    const way = await this.#guarded(this.#way(shape, shape, true), request.method, headers['mcp-session-id'])
     if ('endpoint' in way) return serveFetch(request, options, this.#service(way))
     if ('refusal' in way) return serveFetch(request, options, this.#refusing(way.refusal))
     this.#watch(request.method, headers, way.app)
@@ -142,9 +142,12 @@ export class Doors {
 
   /**
    * An app may know a session by more ways than its endpoint: by a spelling that is none of ours, by a second route. Whoever
-   * comes that way with the id of a session that is here has not been looked at, and gets no further.
+   * comes that way with the id of a session that is here has not been looked at, and gets no further. And a method in small
+   * letters, which HTTP/2 lets through, is another one to us than to an app behind `fetch`.
    */
-  async #guarded(way: Way, header: string | string[] | undefined): Promise<Way> {
+  async #guarded(way: Way, method = 'GET', header: string | string[] | undefined): Promise<Way> {
+    if ('endpoint' in way && method !== method.toUpperCase())
+      return { refusal: refuse(400, 'Bad Request: A method is written in capital letters.') }
     if (header === undefined || !('app' in way)) return way
     const { engine, resolved } = this.#options
     // A header that stands twice is one with a comma, for Node and for `Headers`; an app may look at either part.
