@@ -35,7 +35,7 @@ export const ALLOWED: readonly Allowed[] = [
   {
     why: 'bytes behind a request that are none: whether it is answered before they are read is chance',
     when: ({ framing }, { wrapped }) =>
-      (framing === 'too short' || framing === 'none') && wrapped.status === 400 && wrapped.body === '',
+      ['too short', 'none', 'twice'].includes(framing) && wrapped.status === 400 && wrapped.body === '',
   },
   {
     why: 'a body that was announced and does not come is waited for, whoever would have asked for it',

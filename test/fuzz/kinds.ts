@@ -17,7 +17,8 @@ export interface Identity {
 }
 
 const frameworks = ['express', 'fastify', 'hono', 'url'] as const
-export type Framework = Extract<GuardedFramework, (typeof frameworks)[number]> | 'url'
+/** `factory`: behind a middleware of Express that lets known users in, as a factory has none of its own. */
+export type Framework = Extract<GuardedFramework, (typeof frameworks)[number]> | 'url' | 'factory'
 
 /** Where requests meet the session. `takeover`: its owner leaves again and again. */
 const places = ['at the owner', 'at two nodes', 'at a takeover'] as const
@@ -26,6 +27,10 @@ export interface Kind {
   readonly framework: Framework
   readonly identity: Identity
   readonly place: (typeof places)[number]
+  /** How requests come to the wrapped app. Default: as to the other one, over HTTP/1. */
+  readonly face?: 'HTTP/2' | 'fetch'
+  /** The app answers in plain JSON. */
+  readonly json?: true
 }
 
 const opaque = (caller: Caller) => `${caller}-1`
@@ -66,6 +71,13 @@ const IDENTITIES: readonly Identity[] = [
     setsAuth: true,
     frameworks: ['express', 'fastify'],
   },
+  {
+    name: 'AuthInfo in front',
+    header: 'Authorization',
+    token: (caller) => `Bearer ${opaque(caller)}`,
+    appLooks: false,
+    frameworks: ['factory'],
+  },
   { name: 'API keys', header: 'X-Api-Key', token: opaque, appLooks: true },
   { name: 'cookies', header: 'Cookie', token: opaque, appLooks: true },
 ]
@@ -76,17 +88,33 @@ function byToken({ headers }: PrincipalRequest): string | null {
   return NAMES[headers.get('authorization') ?? ''] ?? null
 }
 
-/** Every app with every way to tell its users apart, everywhere; neighbours differ in as much as they can. */
-export const KINDS: readonly Kind[] = spread(
-  places.flatMap((place) =>
-    IDENTITIES.flatMap((identity) =>
-      (identity.frameworks ?? frameworks).map((framework) => ({ framework, identity, place })),
-    ),
+type Served = Pick<Kind, 'face' | 'json'> & { readonly frameworks: readonly Framework[] }
+
+/** The ways to be served that have little to do with who asks: with those who differ most in it. */
+const SERVED: readonly Served[] = [
+  { face: 'HTTP/2', frameworks: ['express', 'fastify', 'hono', 'url'] },
+  { face: 'fetch', frameworks: ['express', 'hono', 'url'] },
+  { json: true, frameworks: ['express', 'hono', 'url'] },
+]
+const DIFFERENT = new Set(['opaque tokens', 'the option principal', 'cookies'])
+
+const PLAIN = IDENTITIES.flatMap((identity) =>
+  (identity.frameworks ?? frameworks).map((framework) => ({ framework, identity })),
+)
+const OTHERS = IDENTITIES.filter(({ name }) => DIFFERENT.has(name)).flatMap((identity) =>
+  SERVED.flatMap(({ frameworks, ...served }) =>
+    frameworks.map((framework) => ({ framework, identity, ...served })),
   ),
 )
 
-export function nameOf({ framework, identity, place }: Kind): string {
-  return `${framework}, ${identity.name}, ${place}`
+/** Every app with every way to tell its users apart, everywhere; neighbours differ in as much as they can. */
+export const KINDS: readonly Kind[] = spread(
+  places.flatMap((place) => [...PLAIN, ...OTHERS].map((kind) => ({ ...kind, place }))),
+)
+
+export function nameOf({ framework, identity, place, face, json }: Kind): string {
+  const served = face ? ` by ${face}` : json ? ' in JSON' : ''
+  return `${framework}${served}, ${identity.name}, ${place}`
 }
 
 function spread<T>(list: readonly T[]): readonly T[] {

@@ -123,4 +123,12 @@ export const MUTANTS: readonly Mutant[] = [
     world: 'express, the option principal, at two nodes',
     requests: 1000,
   },
+  {
+    name: 'a method in small letters is one of our own',
+    file: DOORS,
+    replace: "if ('endpoint' in way && method !== method.toUpperCase())",
+    by: 'if (false)',
+    world: 'hono by HTTP/2, opaque tokens, at the owner',
+    requests: 1000,
+  },
 ]

@@ -11,15 +11,22 @@ export interface Rendered {
 
 const ORDINARY: ReadonlySet<Framing> = new Set(['length', 'chunked', 'chunked, with extension and trailer'])
 
+export function fill(text: string, names: Names): string {
+  return text.replace(/\{([\w.-]+)\}/g, (_, name: string) => names(name))
+}
+
+export function bodyOf({ body, coding }: Plan, names: Names): Buffer | undefined {
+  if (body === undefined) return undefined
+  let bytes: Buffer = Buffer.from(fill(body, names))
+  for (const code of coding) bytes = code(bytes)
+  return bytes
+}
+
 /** A plan as the bytes that go to one side. */
 export function render(plan: Plan, names: Names): Rendered {
-  const fill = (text: string) => text.replace(/\{([\w.-]+)\}/g, (_, name: string) => names(name))
-  const text = plan.body === undefined ? undefined : fill(plan.body)
-  let body: Buffer | undefined = text === undefined ? undefined : Buffer.from(text)
-  for (const code of plan.coding) body = body && code(body)
-  const head = [`${plan.method} ${fill(plan.target)} ${plan.version}`]
-  for (const [name, value] of plan.headers) head.push(`${fill(name)}: ${fill(value)}`)
-  const { lines, content } = framed(body, plan.framing)
+  const head = [`${plan.method} ${fill(plan.target, names)} ${plan.version}`]
+  for (const [name, value] of plan.headers) head.push(`${fill(name, names)}: ${fill(value, names)}`)
+  const { lines, content } = framed(bodyOf(plan, names), plan.framing)
   const newline = plan.framing === 'LF only' ? '\n' : '\r\n'
   const start = plan.framing === 'empty line first' ? '\r\n' : ''
   const whole = Buffer.concat([

@@ -16,7 +16,8 @@ export interface Parsed {
   readonly rest: string
 }
 
-const NOTHING = {
+export const NOTHING = {
+  text: '',
   status: 0,
   headers: new Map<string, string>(),
   body: '',

@@ -144,11 +144,12 @@ async function answered(plan: Plan, world: World): Promise<Violation | undefined
     world.ask(plan, 'unwrapped', fresh),
     world.ask(plan, 'wrapped', fresh),
   ])
+  if (!unwrapped || !wrapped) return undefined
   const violation = judge(plan, { unwrapped, wrapped }, world)
   const meant = violation && asMeant(plan)
   if (meant) {
     const asked = await world.ask(meant, 'unwrapped', await world.fresh(meant))
-    return judge(plan, { unwrapped: asked, wrapped }, world)
+    return asked && judge(plan, { unwrapped: asked, wrapped }, world)
   }
   if (
     isOver(unwrapped) &&

@@ -14,11 +14,11 @@ export interface Asking {
 }
 
 // Milliseconds, and how often: a machine that stands still for a while is counted once.
-const PATIENCE = 250
-const TIMES = 40
+export const PATIENCE = 250
+export const TIMES = 40
 // Milliseconds.
 /** What a stream that stays open has to say at once, it says in this time. */
-const FIRST_WORDS = 25
+export const FIRST_WORDS = 25
 /** An answer is complete, and the bytes were odd ones: another may follow. */
 const AFTERWARDS = 25
 

@@ -40,7 +40,7 @@ export class World {
 
   static async open(kind: Kind, pkg: Package): Promise<World> {
     const world = new World(kind, pkg)
-    world.#unwrapped = await unwrappedNode(kind.framework, world.#guard('unwrapped'))
+    world.#unwrapped = await unwrappedNode(kind, world.#guard('unwrapped'))
     for (let i = kind.place === 'at the owner' ? 1 : 2; i > 0; i -= 1) world.#nodes.push(await world.#node())
     for (const user of USERS) {
       world.#victims.unwrapped.push(await world.#victim(user, world.#unwrapped))
@@ -73,12 +73,13 @@ export class World {
     for (const [user, pair] of fresh) this.#fresh.giveBack(user, pair)
   }
 
-  ask(plan: Plan, side: Side, fresh: Fresh): Promise<Outcome> {
+  /** Undefined: this cannot be said to such a server. */
+  ask(plan: Plan, side: Side, fresh: Fresh): Promise<Outcome | undefined> {
     const node = side === 'unwrapped' ? this.#unwrapped : this.#nodes[plan.number % this.#nodes.length]!
-    const { bytes, odd } = this.bytes(plan, side, fresh)
-    return node.wire.ask(bytes, { method: plan.method, odd })
+    return node.ask(plan, (name) => this.#name(name, side, fresh))
   }
 
+  /** As they would be over HTTP/1. */
   bytes(plan: Plan, side: Side, fresh: Fresh) {
     return render(plan, (name) => this.#name(name, side, fresh))
   }
@@ -115,7 +116,7 @@ export class World {
   }
 
   #victim(user: User, { url }: Node): Promise<Victim> {
-    return Victim.open(user, url, this.#headers(user))
+    return Victim.open(user, url, { headers: this.#headers(user), json: this.kind.json === true })
   }
 
   async #pair(user: User): Promise<Pair> {
@@ -146,6 +147,7 @@ export class World {
       header: header.toLowerCase(),
       alias: '/rpc',
       tools: TOOLS,
+      ...(this.kind.json && { json: true }),
       ...((appLooks || side === 'unwrapped') && { stranger: 404 }),
       ...(setsAuth && { setsAuth }),
     }
