@@ -6,7 +6,7 @@ import { FIRST_WORDS, type Outcome, PATIENCE, TIMES } from './wire.ts'
 
 /** These say how a message ends, or what becomes of the connection: HTTP/2 has other words for that. */
 const OF_THE_CONNECTION =
-  /^(?:connection|content-length|expect|http2-settings|keep-alive|te|trailer|transfer-encoding|upgrade)$/i
+  /^(?:connection|content-length|http2-settings|keep-alive|te|trailer|transfer-encoding|upgrade)$/i
 
 /** The same request without what HTTP/2 leaves out of it. */
 export function withoutFraming(plan: Plan): Plan {
@@ -27,7 +27,7 @@ export class Http2Wire {
   /** Undefined: no client of HTTP/2 can say this. */
   async ask(plan: Plan, names: Names): Promise<Outcome | undefined> {
     const session = this.#idle.pop() ?? this.#connect()
-    const outcome = await exchange(session, plan, names)
+    const outcome = await exchange(session, withoutFraming(plan), names)
     if (!session.closed && !session.destroyed && outcome?.end === 'complete') this.#idle.push(session)
     else session.destroy()
     return outcome
