@@ -106,7 +106,8 @@ export class Calls {
     if (how.again === 'unrecorded' && !(await mayRepeat(requests))) return interruptedAnswer(requests)
     const refused = this.#refuse(requests)
     if (refused) return refused
-    if (this.#left) throw new SessionLeft()
+    // Where nobody waits any more, it may have been made elsewhere by now: by a node that took this one for gone.
+    if (this.#left || how.gone?.stopped) throw new SessionLeft()
     const running = this.#begin({ streamId, requests, request, runs: 1, how })
     const { call } = running
     try {
