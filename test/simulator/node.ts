@@ -26,6 +26,8 @@ export class SimulatedNode {
   readonly #engine: InstanceType<Source['Engine']>
   /** Takes no new clients; those that are connected go on. */
   draining = false
+  /** Its drain was over before what ran here was. */
+  overdue = false
   /** Nobody can connect any more. */
   closed = false
   /** Told when it is killed: connections break. */
@@ -82,6 +84,7 @@ export class SimulatedNode {
     this.draining = true
     await this.#engine.drain(deadline, () => this.pending > 0)
     const took = this.#time.now - began
+    this.overdue = took >= deadline
     this.closed = true
     await this.#engine.close()
     return took

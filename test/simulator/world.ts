@@ -256,6 +256,7 @@ export class World {
       sleep: (ms) => time.sleep(ms),
       now: () => time.now,
       isForgotten: (from, to) => this.writes.isForgotten(from, to),
+      isOverdue: (process) => this.nodes.some(({ name, overdue }) => name === process && overdue),
       isCutOffSince: (moment) => this.nodes.some(({ store }) => store.isAwaySince(moment)),
       isOutlived: (moment) => this.time.now - moment > TTL * 1000 && this.harmedSince(moment),
       harmedSince: (moment) => this.harmedSince(moment),

@@ -57,6 +57,8 @@ export interface CallOptions {
   readonly mayForget: boolean
   /** Has the store lost anything of that time? */
   readonly isForgotten: (from: number, to: number) => boolean
+  /** Did that process leave before what ran there was over? It waits for no record then, and says what it knows. */
+  readonly isOverdue: (process: string) => boolean
   /** Did some node not reach the store since then? It serves what it has, and may not know of what was said at the next owner. */
   readonly isCutOffSince: (moment: number) => boolean
   /** Is that longer ago than a ttl, and was some process harmed meanwhile? Who is held up for so long finds events gone. */
@@ -221,7 +223,7 @@ export class ClientCall {
   }
 
   #checkError(called: Called, error: NonNullable<Message['error']>): void {
-    const { name, repeatable, steps } = called
+    const { name, repeatable, runs, steps } = called
     const { harmedSince, harms, runsOf } = this.#options
     const ends = (end: string) => steps.some((step) => 'end' in step && step.end === end)
     const message = `${name}: ${error.message}`
@@ -235,7 +237,8 @@ export class ClientCall {
         this.#violation('truth', `${message}, and every process went on`)
       // Which of the calls has taken its process with it, nobody knows: what was begun in two that died is not begun again.
       // (The store knows of it before the app does, so the second may have died in between.)
-      if (repeatable && !(runsOf(name) > 1 && harms() > 1))
+      const isLeft = runs.some(({ process }) => this.#options.isOverdue(process))
+      if (repeatable && !isLeft && !(runsOf(name) > 1 && harms() > 1))
         this.#violation('truth', `${message}, and it could be repeated`)
     } else if (/^The server (ended the stream|broke off|could not run|answered)/.test(error.message)) {
       if (!ends('break') && !harmedSince(this.#began)) this.#violation('truth', `${message}, and it did not`)
