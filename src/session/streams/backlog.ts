@@ -82,14 +82,28 @@ export class Backlog {
   /** A store that did not answer in time may have stored them all the same. This owner is the stream's only writer. */
   async #skipStored(streamId: string, waiting: NewEvent[]): Promise<void> {
     const { log, sessionId, lastOf, show } = this.#options
-    const page = await log.read({ sessionId, streamId, after: lastOf(streamId), limit: waiting.length })
-    let stored = 0
-    while (stored < page.events.length && same(page.events[stored]!, waiting[stored]!)) stored += 1
-    if (stored === 0) return
-    waiting.splice(0, stored)
-    // Nobody has heard of them, and nothing may come after them that would tell.
-    show(page.events.slice(0, stored), page.epoch!)
+    let events: readonly StoredEvent[] = []
+    for (let after = lastOf(streamId); ; ) {
+      const page = await log.read({ sessionId, streamId, after, limit: MAX_EVENTS })
+      events = [...events, ...page.events].slice(-MAX_EVENTS)
+      // Before them may stand what was told without an id to those who were there, and turns out to be stored as well.
+      const stored = page.more ? [] : endOf(events, waiting)
+      if (stored.length > 0) {
+        waiting.splice(0, stored.length)
+        // Nobody has heard of them, and nothing may come after them that would tell.
+        show(stored, page.epoch!)
+      }
+      if (!page.more || page.scanned <= after) return
+      after = page.scanned
+    }
   }
+}
+
+/** The end of what is stored with which that begins which waits. */
+function endOf(stored: readonly StoredEvent[], waiting: readonly NewEvent[]): readonly StoredEvent[] {
+  let end = stored.slice(-waiting.length)
+  while (!end.every((event, i) => same(event, waiting[i]!))) end = end.slice(1)
+  return end
 }
 
 function same(stored: NewEvent, waiting: NewEvent): boolean {

@@ -48,8 +48,8 @@ export const STREAMS: readonly Mutant[] = [
   {
     name: 'what was stored already is stored again',
     file: BACKLOG,
-    replace: 'waiting.splice(0, stored)',
-    by: '',
+    replace: 'page.more ? [] : endOf(events, waiting)',
+    by: '[] as StoredEvent[]',
     with: ['store-fails-after', 'store-cuts-batches', 'tool-chatters'],
     seeds: 200,
   },
@@ -80,7 +80,7 @@ export const STREAMS: readonly Mutant[] = [
   {
     name: 'what turns out to be stored is told to nobody',
     file: BACKLOG,
-    replace: 'show(page.events.slice(0, stored), page.epoch!)',
+    replace: 'show(stored, page.epoch!)',
     by: '',
     with: ['store-fails-after'],
     seeds: 200,
