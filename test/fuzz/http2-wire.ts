@@ -51,10 +51,12 @@ export class Http2Wire {
 }
 
 async function exchange(session: ClientHttp2Session, plan: Plan, names: Names): Promise<Outcome | undefined> {
+  const headers = headersOf(plan, names)
+  if (!isSayable(headers)) return undefined
   const body = bodyOf(plan, names)
   let stream: ReturnType<ClientHttp2Session['request']>
   try {
-    stream = session.request(headersOf(plan, names), { endStream: body === undefined })
+    stream = session.request(headers, { endStream: body === undefined })
   } catch {
     return undefined
   }
@@ -62,16 +64,16 @@ async function exchange(session: ClientHttp2Session, plan: Plan, names: Names): 
   const ended = new Promise<Outcome['end']>((settle) => {
     resolve = settle
   })
-  const headers = new Map<string, string>()
+  const received = new Map<string, string>()
   let text = ''
   let status = 0
-  const isStream = () => headers.get('content-type')?.includes('text/event-stream') === true
+  const isStream = () => received.get('content-type')?.includes('text/event-stream') === true
   let timer: NodeJS.Timeout | undefined
   stream.setEncoding('latin1')
   stream.on('response', (head) => {
     status = head[':status'] ?? 0
     for (const [name, value] of Object.entries(head))
-      if (!name.startsWith(':')) headers.set(name, String(value))
+      if (!name.startsWith(':')) received.set(name, String(value))
     if (!isStream() || plan.method !== 'GET') return
     clearTimeout(timer)
     timer = setTimeout(resolve, FIRST_WORDS, 'open')
@@ -92,8 +94,23 @@ async function exchange(session: ClientHttp2Session, plan: Plan, names: Names): 
   const end = await ended
   clearTimeout(timer)
   stream.close()
-  const head = [...headers].map(([name, value]) => `${name}: ${value}`).join('\n')
-  return { ...NOTHING, status, headers, body: text, text: `${head}\n\n${text}`, isStream: isStream(), end }
+  const head = [...received].map(([name, value]) => `${name}: ${value}`).join('\n')
+  return {
+    ...NOTHING,
+    status,
+    headers: received,
+    body: text,
+    text: `${head}\n\n${text}`,
+    isStream: isStream(),
+    end,
+  }
+}
+
+/** A line with what a header must not hold would be left out of the request, without a word; an empty Host ends it. */
+function isSayable(headers: OutgoingHttpHeaders): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones.
+  const forbidden = /[\x00-\x08\x0a-\x1f\x7f]/
+  return headers['host'] !== '' && Object.values(headers).every((value) => !forbidden.test(String(value)))
 }
 
 /** A second Host stays one beside the authority that the first has become. */

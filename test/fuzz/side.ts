@@ -28,8 +28,18 @@ export interface Node {
 export async function unwrappedNode({ framework, face }: Kind, guard: Guard): Promise<Node> {
   const served = await listen(await listenerOf(framework, guard))
   const node = http1Node(served, served.close)
-  if (face !== 'HTTP/2') return node
-  return { ...node, ask: (plan, names) => node.ask(withoutFraming(plan), names) }
+  if (!face) return node
+  const meant = face === 'HTTP/2' ? withoutFraming : withoutDots
+  return { ...node, ask: (plan, names) => node.ask(meant(plan), names) }
+}
+
+/** `Request` has resolved the dot segments of a path before anybody sees it. */
+function withoutDots(plan: Plan): Plan {
+  const { target } = plan
+  const url = `http://localhost${target}`
+  if (!/(?:\.|%2e)/i.test(target) || !target.startsWith('/') || !URL.canParse(url)) return plan
+  const { pathname, search } = new URL(url)
+  return { ...plan, target: pathname + search }
 }
 
 /** The same app, wrapped. */
