@@ -2,11 +2,9 @@ import express from 'express'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { WrappableApp } from '../../src/index.ts'
 import { openStore } from '../../src/store/open-store.ts'
-import { guardedApp } from '../support/apps/guarded.ts'
 import { backends, storeSpace } from '../support/backends.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
-import { memoryJournal } from '../support/journal.ts'
-import { serveApp } from './support.ts'
+import { house, serveApp } from './support.ts'
 
 /** All the ways in which an app may not open a session. */
 const refusals: Record<string, (req: express.Request, res: express.Response) => void> = {
@@ -64,28 +62,30 @@ describe.each([...backends, 'memory' as const])('in %s', (backend) => {
   })
 })
 
-it('ten thousand that are refused cost nothing, and leave room for everybody (CVE-2026-59951)', async () => {
-  const journal = memoryJournal()
-  const { app } = guardedApp('hono', { journal, users: new Map([['alice-1', 'alice']]) })
-  const { url, handler } = await serveApp(app, 'memory:', { maxSessions: 3 })
-  const refused = new RawClient(url, { authorization: 'Bearer mallory' })
-  const headers = {
-    ...refused.headers,
-    'content-type': 'application/json',
-    accept: 'application/json, text/event-stream',
-  }
-  const statuses = new Map<number, number>()
-  // Without a network between, which would cost ten times as much.
-  const one = async () => {
-    const body = JSON.stringify(refused.initialize())
-    const response = await handler.fetch(new Request(url, { method: 'POST', headers, body }))
-    await response.text()
-    statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1)
-  }
-  // Two at a time, so that none of them meets a full process.
-  for (let i = 0; i < 5000; i += 1) await Promise.all([one(), one()])
-  expect([...statuses]).toEqual([[401, 10_000]])
-  expect(await handler.store.stats()).toMatchObject({ sessions: 0, events: 0, nodes: 0 })
-  const alice = await RawClient.open(url, { headers: { authorization: 'Bearer alice-1' } })
-  expect(await alice.tool('counter')).toBe('1')
-}, 120_000)
+// Ten thousand once; what the others do differently shows in fewer.
+it.each([
+  ['express', 10_000],
+  ['fastify', 200],
+  ['hono', 200],
+  ['url', 200],
+] as const)(
+  'by %s: %i that are refused cost nothing, and leave room for everybody (CVE-2026-59951)',
+  async (front, count) => {
+    const home = house(front, { users: { 'alice-1': 'alice' } }, { maxSessions: 3 })
+    const node = await home.node()
+    const refused = new RawClient(node.url, { authorization: 'Bearer mallory' })
+    const statuses = new Map<number, number>()
+    const one = async () => {
+      const response = await refused.post(refused.initialize())
+      await response.text()
+      statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1)
+    }
+    // Two at a time, so that none of them meets a full process.
+    for (let i = 0; i < count; i += 2) await Promise.all([one(), one()])
+    expect([...statuses]).toEqual([[401, count]])
+    expect(await home.store.stats()).toMatchObject({ sessions: 0, events: 0, nodes: 0 })
+    const alice = await home.open(node, 'alice-1')
+    expect(await alice.tool('counter')).toBe('1')
+  },
+  120_000,
+)

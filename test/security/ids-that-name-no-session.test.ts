@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { askRaw } from '../support/clients/wire.ts'
-import { guardedFronts, house } from './support.ts'
+import { type Guarded, guardedFronts, house } from './support.ts'
 
 const IDS = {
   'a name that every object has': 'constructor',
@@ -17,15 +17,21 @@ const IDS = {
   SQL: "' OR '1'='1",
 } as const
 
-it.each(guardedFronts)(
-  'an id that names no session is a refusal, and nothing else happens (%s)',
-  async (front) => {
-    const home = house(front, { users: { 'alice-1': 'alice' } })
+const users = { 'alice-1': 'alice' }
+const cases = guardedFronts.flatMap((front) => [
+  { front, name: 'the app knows its users', options: {} },
+  { front, name: 'the option principal', options: { principal: () => 'alice' } },
+])
+
+it.each(cases)(
+  'an id that names no session is a refusal, and nothing else happens ($front, $name)',
+  async ({ front, options }) => {
+    const home = house(front, { users }, options)
     const owner = await home.node()
-    const nodes = [owner, await home.node()]
+    const other = await home.node()
     const alice = await home.open(owner, 'alice-1')
-    for (const node of nodes) {
-      for (const [what, id] of Object.entries(IDS)) {
+    const askAll = async (node: Guarded) => {
+      const ask = async (what: string, id: string) => {
         for (const method of ['POST', 'GET', 'DELETE']) {
           const head = [
             `${method} /mcp HTTP/1.1`,
@@ -41,8 +47,14 @@ it.each(guardedFronts)(
           expect([0, 400, 404, 431], `${what}, ${method}`).toContain(status)
         }
       }
+      await Promise.all(Object.entries(IDS).map(([what, id]) => ask(what, id)))
     }
+    await askAll(owner)
+    await askAll(other)
     expect(await alice.tool('counter')).toBe('1')
+    await owner.leave()
+    await askAll(other)
+    expect(await home.as(alice, 'alice-1', other).tool('counter')).toBe('1')
     expect((await home.store.stats()).sessions).toBe(1)
   },
 )

@@ -82,6 +82,27 @@ describe.each(guardedFronts)('a session of a %s app whose process is gone', (fra
     expect(await home.as(alice, 'alice-2', next).tool('counter')).toBe('1')
   })
 
+  it('is for nobody who proves himself with less than its client did', async () => {
+    // Everybody has the same key of the gateway; who it is stands in the other header.
+    const home = house(framework, { users, header: 'x-api-key' })
+    const owner = await home.node()
+    const alice = await home.open(owner, 'alice-1')
+    const gateway = { authorization: 'Bearer of-the-gateway' }
+    expect(await statusOf(alice.post(alice.request('ping'), gateway))).toBe(200)
+    await owner.leave()
+    const next = await home.node()
+    const bob = home.as(alice, 'bob-1', next)
+    expect(await statusOf(bob.post(bob.request('ping'), gateway))).toBe(404)
+    const there = home.as(alice, 'alice-1', next)
+    expect(await statusOf(there.post(there.request('ping')))).toBe(404)
+    expect(await statusOf(there.post(there.request('ping'), gateway))).toBe(200)
+    // At its owner the app has the word, and what it accepts is what counts from then on.
+    expect(await statusOf(there.post(there.request('ping')))).toBe(200)
+    await next.leave()
+    const last = home.as(alice, 'alice-1', await home.node())
+    expect(await last.tool('counter')).toBe('1')
+  })
+
   it('is for whomever the app lets in, where that is asked for', async () => {
     const home = house(framework, { users }, { takeover: 'any' })
     const owner = await home.node()

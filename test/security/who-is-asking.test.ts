@@ -11,7 +11,7 @@ import { guardedApp, jwt } from '../support/apps/guarded.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { memoryJournal } from '../support/journal.ts'
 import { listen } from '../support/net/listen.ts'
-import { serveApp, statusOf } from './support.ts'
+import { house, serveApp, statusOf } from './support.ts'
 
 const bearer = (token: string) => `Bearer ${token}`
 
@@ -122,10 +122,13 @@ describe('who it is', () => {
 })
 
 describe('the option principal', () => {
-  it.each([undefined, 7, {}])('that returns %j is a mistake, and not nobody', async (returned) => {
-    const { app } = await appShape('express5').build({ journal: memoryJournal() })
+  const returned = [undefined, 7, {}]
+  const cases = (['express', 'url'] as const).flatMap((front) =>
+    returned.map((each) => [front, each] as const),
+  )
+  it.each(cases)('by %s: that returns %j is a mistake, and not nobody', async (front, returned) => {
     const principal = (() => returned) as unknown as () => null
-    const { url, log } = await serveApp(app as never, 'memory:', { principal })
+    const { url, log } = await house(front, { users: {} }, { principal }).node()
     const client = new RawClient(url)
     const response = await client.post(client.initialize())
     expect([response.status, await response.text()]).toEqual([
@@ -231,39 +234,44 @@ describe('authInfo', () => {
 })
 
 describe('the option authorise', () => {
-  it('is asked in place of the app for what is good for one request, and its refusal is the answer', async () => {
-    const users = new Map([['alice-1', 'alice']])
-    const journal = memoryJournal()
-    const { app } = guardedApp('express', { journal, users })
-    const bound = express()
-    // A proof that is made for one method: a ping with the proof of a GET is refused.
-    bound.use((req, res, next) => {
-      if (req.headers['x-proof'] === req.method) return next()
-      res.status(401).json({ error: 'proof' })
-    })
-    bound.use(app as never)
-    const { url } = await serveApp(bound as never, 'memory:', {
-      authorise: ({ method, headers }) => {
-        if (headers.get('x-proof') === 'nobody') return false
-        return (
-          headers.get('x-proof') === method || {
-            status: 401,
-            headers: { 'www-authenticate': 'DPoP' },
-            body: 'no',
-          }
-        )
-      },
-    })
-    const client = await RawClient.open(url, {
-      headers: { authorization: bearer('alice-1'), 'x-proof': 'POST' },
-    })
-    onTestFinished(() => client.close())
-    const refused = await client.get()
-    expect([refused.status, await refused.text()]).toEqual([401, 'no'])
-    expect(refused.headers.get('www-authenticate')).toBe('DPoP')
-    expect(await statusOf(client.get({ 'x-proof': 'nobody' }))).toBe(403)
-    const stream = await client.listen(undefined, { 'x-proof': 'GET' })
-    expect(stream.state).toBe('open')
-    expect(await client.tool('counter')).toBe('1')
-  })
+  it.each(['express', 'url'])(
+    'by %s: is asked in place of the app for what is good for one request, and its refusal is the answer',
+    async (front) => {
+      const users = new Map([['alice-1', 'alice']])
+      const journal = memoryJournal()
+      const { app } = guardedApp('express', { journal, users })
+      const bound = express()
+      // A proof that is made for one method: a ping with the proof of a GET is refused.
+      bound.use((req, res, next) => {
+        if (req.headers['x-proof'] === req.method) return next()
+        res.status(401).json({ error: 'proof' })
+      })
+      bound.use(app as never)
+      const upstream = front === 'url' ? await listen(bound) : undefined
+      if (upstream) onTestFinished(upstream.close)
+      const { url } = await serveApp(upstream ? { url: upstream.origin } : (bound as never), 'memory:', {
+        authorise: ({ method, headers }) => {
+          if (headers.get('x-proof') === 'nobody') return false
+          return (
+            headers.get('x-proof') === method || {
+              status: 401,
+              headers: { 'www-authenticate': 'DPoP' },
+              body: 'no',
+            }
+          )
+        },
+      })
+      const client = await RawClient.open(url, {
+        headers: { authorization: bearer('alice-1'), 'x-proof': 'POST' },
+      })
+      onTestFinished(() => client.close())
+      const refused = await client.get()
+      expect([refused.status, await refused.text()]).toEqual([401, 'no'])
+      expect(refused.headers.get('www-authenticate')).toBe('DPoP')
+      expect(await statusOf(client.get({ 'x-proof': 'nobody' }))).toBe(403)
+      const stream = await client.listen(undefined, { 'x-proof': 'GET' })
+      expect(stream.state).toBe('open')
+      expect(await client.tool('counter')).toBe('1')
+    },
+  )
 })
