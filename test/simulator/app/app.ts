@@ -222,9 +222,9 @@ export class SimulatedApp implements App {
     } else if ('ask' in step) {
       const where = step.ask === 'here' && stream ? stream : session.standalone
       const question = session.ask(where, `${step.question}#${run.number}`)
-      // The store may lose a question. Elsewhere none is ever given up: a tool that gave up would hide that one is lost.
-      const patience = () => time.sleep(ASK_PATIENCE).then(() => UNANSWERED)
-      const heardOf = await (has.has('store-loses-moments') ? Promise.race([question, patience()]) : question)
+      // As the SDK does. Its client judges whether the question may have been lost: by the store, or with its ttl.
+      const patience = time.sleep(has.has('store-loses-moments') ? ASK_PATIENCE : 3 * ASK_PATIENCE)
+      const heardOf = await Promise.race([question, patience.then(() => UNANSWERED)])
       if (heardOf === UNANSWERED) {
         run.answered = true
         answer({ error: { code: -32001, message: `nobody answered run ${run.number}` } })

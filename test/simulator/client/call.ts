@@ -230,7 +230,7 @@ export class ClientCall {
     if (/^the tool failed in run/.test(error.message)) {
       if (!ends('throw')) this.#violation('truth', `${message}, and it did not`)
     } else if (/^nobody answered run/.test(error.message)) {
-      if (!this.#options.mayForget) this.#violation('truth', message)
+      if (!this.#options.mayForget && !this.#late) this.#violation('truth', message)
     } else if ((error.data as { reason?: string } | undefined)?.reason === 'interrupted') {
       // Its end may also have been told to those who listened, and refused by the store: for the next owner the call is open.
       if (!harmedSince(this.#began) && !this.#isUnstored())
