@@ -66,7 +66,8 @@ test.each<Backend>(['sqlite', 'redis', 'postgres'])(
       expect(wrong).toEqual([])
       expect(clients.filter(({ answered }) => Object.keys(answered).length === 0)).toEqual([])
 
-      // A deploy that is stuck halfway, and processes that die.
+      // A deploy that is stuck halfway, and processes that die: who has a session then, the releases say, and not the store.
+      if (backend !== 'redis') return
       await b!.host.stop()
       await b!.host.start(NOW.env)
       await (await meet('new dies', b, a)).kill(becomes(b, NOW))

@@ -5,7 +5,7 @@ import { judge, type Violation } from './oracle.ts'
 import type { Package } from './package.ts'
 import type { Plan } from './plan.ts'
 import type { Outcome } from './wire.ts'
-import { World } from './world.ts'
+import { type Fresh, World } from './world.ts'
 
 /** Neighbours that are of one kind: few, so that a short run meets many kinds. */
 const PIECE = 50
@@ -138,8 +138,13 @@ async function judged(plan: Plan, world: World): Promise<Violation | undefined> 
   }
 }
 
+/** What is found in sessions that others have been at must be found in new ones: those may have left them unlike each other. */
 async function answered(plan: Plan, world: World): Promise<Violation | undefined> {
-  const fresh = await world.fresh(plan)
+  const violation = await answeredIn(await world.fresh(plan), plan, world)
+  return violation && answeredIn(await world.fresh(plan, { unused: true }), plan, world)
+}
+
+async function answeredIn(fresh: Fresh, plan: Plan, world: World): Promise<Violation | undefined> {
   const [unwrapped, wrapped] = await Promise.all([
     world.ask(plan, 'unwrapped', fresh),
     world.ask(plan, 'wrapped', fresh),
@@ -148,7 +153,7 @@ async function answered(plan: Plan, world: World): Promise<Violation | undefined
   const violation = judge(plan, { unwrapped, wrapped }, world)
   const meant = violation && asMeant(plan)
   if (meant) {
-    const asked = await world.ask(meant, 'unwrapped', await world.fresh(meant))
+    const asked = await world.ask(meant, 'unwrapped', await world.fresh(meant, { unused: true }))
     return asked && judge(plan, { unwrapped: asked, wrapped }, world)
   }
   if (

@@ -59,11 +59,12 @@ export class World {
   }
 
   /** What `ask` needs for this request, and the same for both sides. */
-  async fresh(plan: Plan): Promise<Fresh> {
+  async fresh(plan: Plan, { unused = false } = {}): Promise<Fresh> {
     const fresh = new Map<User, Pair>()
     for (const name of namedIn(plan)) {
       const [user, which] = name.split('.') as [User, string]
-      if (which === 'fresh' && USERS.includes(user)) fresh.set(user, await this.#fresh.take(user))
+      if (which !== 'fresh' || !USERS.includes(user)) continue
+      fresh.set(user, await (unused ? this.#pair(user) : this.#fresh.take(user)))
     }
     return fresh
   }

@@ -62,11 +62,11 @@ describe.each([...backends, 'memory' as const])('in %s', (backend) => {
   })
 })
 
-// Ten thousand once; what the others do differently shows in fewer.
+// Ten thousand once, by the way that costs least; what the others do differently shows in fewer.
 it.each([
-  ['express', 10_000],
+  ['hono', 10_000],
+  ['express', 200],
   ['fastify', 200],
-  ['hono', 200],
   ['url', 200],
 ] as const)(
   'by %s: %i that are refused cost nothing, and leave room for everybody (CVE-2026-59951)',
@@ -75,8 +75,12 @@ it.each([
     const node = await home.node()
     const refused = new RawClient(node.url, { authorization: 'Bearer mallory' })
     const statuses = new Map<number, number>()
+    const headers = { ...refused.headers, 'content-type': 'application/json', accept: '*/*' }
+    const withoutNetwork = (body: string) =>
+      node.handler.fetch(new Request(node.url, { method: 'POST', headers, body }))
+    const post = front === 'hono' ? withoutNetwork : (body: string) => refused.post(body)
     const one = async () => {
-      const response = await refused.post(refused.initialize())
+      const response = await post(JSON.stringify(refused.initialize()))
       await response.text()
       statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1)
     }

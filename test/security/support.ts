@@ -1,6 +1,7 @@
 import { onTestFinished } from 'vitest'
 import {
   MemoryEventStore,
+  type PersistentHandler,
   type PersistOptions,
   type Store,
   type WrappableApp,
@@ -37,6 +38,7 @@ export function keepLog() {
 
 export interface Guarded {
   readonly url: string
+  readonly handler: PersistentHandler
   readonly log: ReturnType<typeof keepLog>
   readonly sweep: () => void
   readonly seen: () => number
