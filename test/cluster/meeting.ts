@@ -70,9 +70,8 @@ export class Meeting {
       const begun = await first.stream(call)
       await until('some of its lines', () => begun.logs.length >= 3, PATIENCE)
       begun.close()
-      const rest = await second.listen(begun.lastEventId)
-      await rest.next('its answer', ({ id }) => id === call.id, PATIENCE)
-      expect(numbers(moved, begun, rest)).toEqual(ALL)
+      const rest = await second.rest(begun.lastEventId, call.id, PATIENCE)
+      expect(numbers(moved, begun, ...rest)).toEqual(ALL)
     }
     await this.#stillListens('talk')
   }

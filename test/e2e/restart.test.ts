@@ -43,18 +43,17 @@ describe.each(backends)('a process on %s that is killed', (backend) => {
       await crash(hosted)
 
       await Promise.all([stream.over(), standalone.over()])
-      const rest = await client.listen(stream.lastEventId)
-      await rest.next('the result', ({ id, result }) => id === call.id && result !== undefined)
+      const rest = await client.rest(stream.lastEventId, call.id)
       const aside = await client.listen(standalone.lastEventId)
       await client.tool('burst', { tag: 'after', count: 3, via: 'standalone' })
       await until('what came after', () => aside.logs.includes('after:3'))
-      const streams = [stream, rest, standalone, aside]
+      const streams = [stream, ...rest, standalone, aside]
       const ids = streams.flatMap(({ events }) =>
         events.filter(({ data }) => data !== '').map(({ id }) => id),
       )
       expect(new Set(ids).size).toBe(ids.length)
       // The second run sends all of it; of the first one all that was seen, and all before it.
-      const lines = [...stream.logs, ...rest.logs]
+      const lines = [stream, ...rest].flatMap(({ logs }) => logs)
       const second = lines.lastIndexOf('any:1')
       const numbers = (part: string[]) => part.map((line) => Number(line.split(':')[1]))
       const counting = (length: number) => Array.from({ length }, (_, index) => index + 1)

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * has no signal to await: a file, another process, the far end of a connection.
  */
 export async function until<T>(
-  what: string,
+  what: string | (() => string),
   find: () => T | undefined | null | false | Promise<T | undefined | null | false>,
   timeoutMs = 10_000,
 ): Promise<T> {
@@ -13,7 +13,9 @@ export async function until<T>(
   for (;;) {
     const found = await find()
     if (found !== undefined && found !== null && found !== false) return found
-    if (performance.now() > deadline) throw new Error(`Waited ${timeoutMs} ms in vain for ${what}.`)
+    if (performance.now() > deadline) {
+      throw new Error(`Waited ${timeoutMs} ms in vain for ${typeof what === 'string' ? what : what()}.`)
+    }
     await sleep(5)
   }
 }

@@ -55,7 +55,7 @@ export class RawStream {
 
   async next(what: string, matches: (message: Message) => boolean, timeoutMs?: number): Promise<Message> {
     return until(
-      `${what} on a stream that has ${JSON.stringify(this.messages)}`,
+      () => `${what} on a stream that is ${this.state} and has ${JSON.stringify(this.messages)}`,
       () => this.messages.find(matches),
       timeoutMs,
     )
@@ -196,6 +196,24 @@ export class RawClient {
     const abort = new AbortController()
     const all = { accept: 'text/event-stream', ...headers, 'last-event-id': lastEventId }
     return this.#stream(await this.#fetch('GET', undefined, all, abort), abort)
+  }
+
+  /**
+   * All that comes after an event of a call, to its answer: the streams that it took. One that the server ends before is
+   * resumed, as every client does.
+   */
+  async rest(lastEventId: string | undefined, id: Message['id'], timeoutMs?: number): Promise<RawStream[]> {
+    const streams: RawStream[] = []
+    const isAnswer = (message: Message) => message.id === id && message.method === undefined
+    const answered = async () => {
+      if (streams.some((stream) => stream.messages.some(isAnswer))) return true
+      if (streams.at(-1)?.state === 'open') return false
+      const last = streams.findLast((stream) => stream.lastEventId !== undefined)?.lastEventId ?? lastEventId
+      streams.push(await this.listen(last))
+      return false
+    }
+    await until(() => `the answer, on ${streams.map(({ state }) => state)}`, answered, timeoutMs)
+    return streams
   }
 
   /** Sends a request and returns the answer, whether it came as JSON or as an event stream. */
