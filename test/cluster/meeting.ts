@@ -66,11 +66,11 @@ export class Meeting {
       [owner, edge],
     ] as const) {
       const moved = `${tag}-${first === edge ? 'edge' : 'owner'}`
-      const call = first.toolCall('slow', { tag: moved, steps: STEPS, ms: 10 })
+      const call = first.toolCall('slow', { tag: moved, steps: STEPS, ms: 25 })
       const begun = await first.stream(call)
       await until('some of its lines', () => begun.logs.length >= 3, PATIENCE)
       begun.close()
-      const rest = await second.rest(begun.lastEventId, call.id, PATIENCE)
+      const rest = await second.rest(begun, call.id, PATIENCE)
       expect(numbers(moved, begun, ...rest)).toEqual(ALL)
     }
     await this.#stillListens('talk')

@@ -34,7 +34,7 @@ describe.each(backends)('a process on %s that is killed', (backend) => {
       const hosted = await serve({ shape: 'factory', backend })
       const client = await RawClient.open(hosted.url)
       onTestFinished(() => client.close())
-      const call = client.toolCall('slow_read_only', { tag: 'any', steps: 40, ms: 5 })
+      const call = client.toolCall('slow_read_only', { tag: 'any', steps: 40, ms: 25 })
       const stream = await client.stream(call)
       const standalone = await client.listen()
       await client.tool('later', { tag: 'aside', count: 40, ms: 5 })
@@ -43,7 +43,7 @@ describe.each(backends)('a process on %s that is killed', (backend) => {
       await crash(hosted)
 
       await Promise.all([stream.over(), standalone.over()])
-      const rest = await client.rest(stream.lastEventId, call.id)
+      const rest = await client.rest(stream, call.id)
       const aside = await client.listen(standalone.lastEventId)
       await client.tool('burst', { tag: 'after', count: 3, via: 'standalone' })
       await until('what came after', () => aside.logs.includes('after:3'))

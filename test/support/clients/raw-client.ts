@@ -199,21 +199,21 @@ export class RawClient {
   }
 
   /**
-   * All that comes after an event of a call, to its answer: the streams that it took. One that the server ends before is
-   * resumed, as every client does.
+   * All that comes of a call after `begun`, to its answer: the streams that it took, none when the answer had come. One that
+   * the server ends before is resumed, as every client does.
    */
-  async rest(lastEventId: string | undefined, id: Message['id'], timeoutMs?: number): Promise<RawStream[]> {
-    const streams: RawStream[] = []
+  async rest(begun: RawStream, id: Message['id'], timeoutMs?: number): Promise<RawStream[]> {
+    const streams = [begun]
     const isAnswer = (message: Message) => message.id === id && message.method === undefined
     const answered = async () => {
       if (streams.some((stream) => stream.messages.some(isAnswer))) return true
       if (streams.at(-1)?.state === 'open') return false
-      const last = streams.findLast((stream) => stream.lastEventId !== undefined)?.lastEventId ?? lastEventId
+      const last = streams.findLast((stream) => stream.lastEventId !== undefined)?.lastEventId
       streams.push(await this.listen(last))
       return false
     }
     await until(() => `the answer, on ${streams.map(({ state }) => state)}`, answered, timeoutMs)
-    return streams
+    return streams.slice(1)
   }
 
   /** Sends a request and returns the answer, whether it came as JSON or as an event stream. */
