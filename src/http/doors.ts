@@ -145,8 +145,8 @@ export class Doors {
    * comes that way with the id of a session that is here has not been looked at, and gets no further. And a method in small
    * letters, which HTTP/2 lets through, is another one to us than to an app behind `fetch`.
    */
-  async #guarded(way: Way, method = 'GET', header: string | string[] | undefined): Promise<Way> {
-    if ('endpoint' in way && method !== method.toUpperCase())
+  async #guarded(way: Way, method: string | undefined, header: string | string[] | undefined): Promise<Way> {
+    if ('endpoint' in way && method !== method?.toUpperCase())
       return { refusal: refuse(400, 'Bad Request: A method is written in capital letters.') }
     if (header === undefined || !('app' in way)) return way
     const { engine, resolved } = this.#options
