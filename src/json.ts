@@ -1,11 +1,14 @@
-/** What a body says, or undefined where it is not JSON: the app knows what to answer to that. */
+/**
+ * What a body says, or undefined where it is not JSON: the app knows what to answer to that. A byte order mark is none of it, as
+ * for most readers of JSON.
+ */
 export function parseJson(body: Uint8Array | string): unknown {
   const text =
     typeof body === 'string'
       ? body
       : Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8')
   try {
-    return JSON.parse(text)
+    return JSON.parse(text.startsWith('\ufeff') ? text.slice(1) : text)
   } catch {
     return undefined
   }

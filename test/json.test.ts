@@ -26,4 +26,5 @@ test('what is not JSON is undefined, however it comes', () => {
   expect(parseJson(Buffer.from('x{"a":1}').subarray(1))).toEqual({ a: 1 })
   expect(parseJson(new Uint8Array(0))).toBeUndefined()
   expect(parseJson('{')).toBeUndefined()
+  expect(parseJson('\ufeff{"a":1}')).toEqual({ a: 1 })
 })

@@ -21,15 +21,18 @@ type BodyLimits = NonNullable<Service['body']>
 export async function readNodeBody(req: IncomingMessage, { limit, encoded }: BodyLimits): Promise<Buffer> {
   // Left early, the request is not to be destroyed: its connection still carries the refusal.
   const chunks = req.iterator({ destroyOnReturn: false })
-  const body = await collect(chunks, req.headers['content-length'], limit)
-  return encoded ? body : inflated(body, req.headers['content-encoding'], limit)
+  const { headers } = req
+  const body = await collect(chunks, headers['content-length'], limit)
+  if (encoded) return body
+  return inUtf8(await inflated(body, headers['content-encoding'], limit), headers['content-type'])
 }
 
 /** The same of a web-standard request. */
 export async function readWebBody(request: Request, { limit, encoded }: BodyLimits): Promise<Buffer> {
   const { headers } = request
   const body = await collect(request.body ?? [], headers.get('content-length'), limit)
-  return encoded ? body : inflated(body, headers.get('content-encoding'), limit)
+  if (encoded) return body
+  return inUtf8(await inflated(body, headers.get('content-encoding'), limit), headers.get('content-type'))
 }
 
 async function collect(
@@ -70,6 +73,20 @@ async function inflated(body: Buffer, encoding: string | null | undefined, limit
     if ((error as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(limit)
     throw new BodyRefused(refuse(400, 'Bad Request: the body is not encoded as Content-Encoding says'))
   }
+}
+
+/** Whatever of them it is read as, the signs of JSON are the same. */
+const LIKE_ASCII = /^(?:utf-?8|us-ascii|iso-8859-\d+|windows-125\d)$/i
+
+/**
+ * The body, if it says the same to everybody. MCP is UTF-8; but one app decodes what a charset says, and another finds
+ * UTF-16 out by itself, as the JSON of Python does. They would read messages where we see none.
+ */
+export function inUtf8(body: Buffer, type: string | null | undefined): Buffer {
+  const charsets = [...(type ?? '').matchAll(/charset\s*=\s*"?([^"\s;,]*)/gi)]
+  // UTF-16 and UTF-32 write the signs of JSON with NULs, which are nowhere else in it.
+  if (charsets.every(([, name = '']) => LIKE_ASCII.test(name)) && !body.includes(0)) return body
+  throw new BodyRefused(refuse(415, 'Unsupported Media Type: the body must be UTF-8'))
 }
 
 function unsupported(): BodyRefused {

@@ -8,7 +8,7 @@ import { parseJson } from '../json.ts'
 import type { Answer } from '../session/protocol/answer.ts'
 import type { Sink } from '../sse.ts'
 import { Stop } from '../stop.ts'
-import { BodyRefused, readNodeBody } from './body.ts'
+import { BodyRefused, inUtf8, readNodeBody } from './body.ts'
 import { droppedLines, forgetEncoding, nodeHeaders, setHeaders } from './headers.ts'
 import type { Service } from './service.ts'
 
@@ -67,7 +67,10 @@ async function bodyOf(
   limits: NonNullable<Service['body']>,
 ): Promise<Pick<AppRequest, 'body' | 'parsed'>> {
   if (isRead(req)) {
-    if (Buffer.isBuffer(req.body)) return { body: req.body, parsed: parseJson(req.body) }
+    if (Buffer.isBuffer(req.body)) {
+      const body = limits.encoded ? req.body : inUtf8(req.body, req.headers['content-type'])
+      return { body, parsed: parseJson(body) }
+    }
     if (typeof req.body === 'string') return { body: Buffer.from(req.body), parsed: parseJson(req.body) }
     return { body: Buffer.from(JSON.stringify(req.body)), parsed: req.body }
   }

@@ -33,6 +33,10 @@ export const ALLOWED: readonly Allowed[] = [
       /Content-Encoding/.test(wrapped.body) && headerOf(plan, 'content-encoding') !== undefined,
   },
   {
+    why: 'a body that is not UTF-8, or says so, is refused: somebody might read something else in it than we',
+    when: (_, { wrapped }) => wrapped.status === 415 && wrapped.body.includes('must be UTF-8'),
+  },
+  {
     why: 'bytes behind a request that are none: whether it is answered before they are read is chance',
     when: ({ framing }, { wrapped }) =>
       ['too short', 'none', 'twice'].includes(framing) && wrapped.status === 400 && wrapped.body === '',
