@@ -5,7 +5,11 @@ import { ChunkQueue } from './chunk-queue.ts'
 import { LoopSocket } from './loop-socket.ts'
 import { withSessionId } from './persistent-session-id.ts'
 
-export type NodeListener = (req: IncomingMessage, res: ServerResponse) => unknown
+export type NodeListener = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  next?: (error?: unknown) => void,
+) => unknown
 
 /**
  * Calls an app written for `node:http` (Express, Koa, Fastify, a bare listener) in this process, without a socket:

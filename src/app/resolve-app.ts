@@ -33,13 +33,18 @@ export type WrappableApp =
   | Fetcher
   | { readonly url: string | URL }
 
+export type Next = (error?: unknown) => void
+
 export type TakeOver = (req: IncomingMessage, socket: Socket, head: Buffer) => void
 
 export interface ResolvedApp {
   readonly kind: 'node' | 'fetch' | 'url' | 'factory'
   readonly app: App
-  /** For requests that are none of ours: the app itself, on the client's own request and response. */
-  readonly passNode?: (req: IncomingMessage, res: ServerResponse, url: string) => unknown
+  /**
+   * For requests that are none of ours: the app itself, on the client's own request and response. `next`: a router in front has
+   * more to try, where the app is of those that say that a request is none of theirs.
+   */
+  readonly passNode?: (req: IncomingMessage, res: ServerResponse, url: string, next?: Next) => unknown
   readonly passFetch?: (request: Request) => Response | Promise<Response>
   /** Takes over an `Upgrade` request, where the app has a server of its own that does; known when the app is ready. */
   readonly upgrade?: () => Promise<TakeOver | undefined>
@@ -98,7 +103,17 @@ function node(listener: () => NodeListener | Promise<NodeListener>): ResolvedApp
   return {
     kind: 'node',
     app: new NodeApp(listener),
-    passNode: async (req, res) => (await listener())(req, res),
+    passNode: async (req, res, _url, next) =>
+      (await listener())(req, res, next && restoring([req, res], next)),
+  }
+}
+
+/** Express gives request and response the methods of its own app; whoever comes behind it had others. */
+function restoring(pair: readonly object[], next: Next): Next {
+  const before = pair.map((each) => Object.getPrototypeOf(each) as object)
+  return (error) => {
+    for (const [i, each] of pair.entries()) Object.setPrototypeOf(each, before[i]!)
+    next(error)
   }
 }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isAppGone } from '../app/app.ts'
-import type { ResolvedApp } from '../app/resolve-app.ts'
+import type { Next, ResolvedApp } from '../app/resolve-app.ts'
 import { errorText } from '../errors.ts'
 import type { Settings } from '../options.ts'
 import type { Engine } from '../session/engine.ts'
@@ -50,7 +50,7 @@ export class Doors {
   async node(
     req: ParsedRequest,
     res: ServerResponse,
-    { next, mounted }: { next?: ((error?: unknown) => void) | undefined; mounted: boolean },
+    { next, mounted }: { next?: Next | undefined; mounted: boolean },
   ): Promise<void> {
     if (this.draining) res.shouldKeepAlive = false
     const { resolved, engine } = this.#options
@@ -67,7 +67,7 @@ export class Doors {
     if (next && (!resolved.passNode || resolved.kind === 'url')) return next()
     // Express knows a body that has been read, and no HTTP/2; others the other way round: they would wait for ever.
     const asItIs = resolved.http1Only ? req.httpVersionMajor < 2 : !isRead(req)
-    if (resolved.passNode && asItIs) return this.#passNode(req, res, way.app.url)
+    if (resolved.passNode && asItIs) return this.#passNode(req, res, way.app.url, next)
     if (resolved.kind === 'factory') return serveNode(req, res, this.#refusing(this.#nothingHere()))
     return serveNode(req, res, passing(engine, way.app.url))
   }
@@ -96,9 +96,9 @@ export class Doors {
     return 'app' in this.#way(shape, shape, false)
   }
 
-  async #passNode(req: ParsedRequest, res: ServerResponse, url: string): Promise<void> {
+  async #passNode(req: ParsedRequest, res: ServerResponse, url: string, next?: Next): Promise<void> {
     try {
-      await this.#options.resolved.passNode!(req, res, url)
+      await this.#options.resolved.passNode!(req, res, url, next)
     } catch (error) {
       if (!isAppGone(error)) throw error
       void this.#passFailed(url, error)

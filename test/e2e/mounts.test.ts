@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import express, { type RequestHandler } from 'express'
+import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
+import express4 from 'express4'
 import fastify from 'fastify'
 import { Hono } from 'hono'
 import { cors } from 'hono/cors'
@@ -135,6 +136,30 @@ describe('a wrapped app under a prefix', () => {
     expect(lines.filter(({ message }) => message.includes('not the endpoint'))).toMatchObject([
       { level: 'warn', facts: { path: '/api/mcp', endpoint: '/mcp' } },
     ])
+  })
+})
+
+describe.each([
+  ['Express 5', express],
+  ['Express 4', express4 as unknown as typeof express],
+])('a wrapped app of %s in front of other routes', (_, make) => {
+  it('leaves to them what it does not know, and errors to whom they belong', async () => {
+    const app = make()
+    app.get('/inner', (_req, res) => void res.send('of the app'))
+    app.get('/fails', (_req, _res, next) => next(new Error('on purpose')))
+    const handler = withPersistence(app, 'memory:')
+    onTestFinished(() => handler.close({ deadline: 0 }))
+    const outer = make()
+    outer.use(handler as RequestHandler)
+    outer.get('/health', (req, res) => void res.send(`behind it, ${req.app === outer}`))
+    outer.use(
+      ((error: Error, _req, res, _next) => void res.send(`caught ${error.message}`)) as ErrorRequestHandler,
+    )
+    const origin = await serve(outer)
+    const said = async (path: string) => (await fetch(origin + path)).text()
+    expect(await said('/inner')).toBe('of the app')
+    expect(await said('/health')).toBe('behind it, true')
+    expect(await said('/fails')).toBe('caught on purpose')
   })
 })
 
