@@ -28,6 +28,7 @@ describe.each(guardedFronts)('a session of a %s app whose process is gone', (fra
     ['authorization', 'an opaque token'],
     ['x-api-key', 'an API key'],
     ['cookie', 'a cookie'],
+    ['x-my-token', 'a header of its own'],
   ])(
     'by %s: is not for another user whom the app lets in, and waits for its own (%s)',
     async (header) => {

@@ -5,6 +5,7 @@ import { portableAuthInfo } from '../../src/app/auth-info.ts'
 import { MemoryEventStore, type PersistOptions, type PrincipalRequest } from '../../src/index.ts'
 import { resolveOptions } from '../../src/options.ts'
 import { subjectOf } from '../../src/session/protocol/bearer-token.ts'
+import { credentialOf } from '../../src/session/protocol/credential.ts'
 import { bestPrincipal, principalsOf } from '../../src/session/protocol/principal.ts'
 import { appShape } from '../support/apps/app-shapes.ts'
 import { guardedApp, jwt } from '../support/apps/guarded.ts'
@@ -51,6 +52,47 @@ describe('a bearer token', () => {
 
   it('is remembered, and no more than some hundreds are', () => {
     for (let n = 0; n < 3000; n += 1) expect(subjectOf(bearer(jwt({ sub: `s${n}` })))).toBe(`[null,"s${n}"]`)
+  })
+})
+
+describe('a credential', () => {
+  const of = (headers: Record<string, string>, url = '/mcp') => credentialOf({ method: 'POST', url, headers })
+
+  it.each([
+    'authorization',
+    'x-api-key',
+    'api-key',
+    'x-auth-token',
+    'x-access-token',
+    'x-auth',
+    'proxy-authorization',
+    'ocp-apim-subscription-key',
+    'x-client-secret',
+  ])('is what the header %s holds', (name) => {
+    expect(of({ [name]: 'hers', cookie: 'a=1' })).toBe(of({ [name]: 'hers', cookie: 'a=2' }))
+    expect(of({ [name]: 'hers' })).not.toBe(of({ [name]: 'his' }))
+    expect(of({ [name]: 'hers', 'gateway-token': 'all' })).not.toBe(of({ 'gateway-token': 'all' }))
+  })
+
+  it.each(['key', 'api_key', 'apiKey', 'tavilyApiKey', 'access_token'])(
+    'is what the query has as %s',
+    (name) => {
+      expect(of({}, `/mcp?${name}=hers`)).toBe(of({}, `/mcp?page=2&${name}=hers`))
+      expect(of({}, `/mcp?${name}=hers`)).not.toBe(of({}, `/mcp?${name}=his`))
+    },
+  )
+
+  it('is nothing that changes with each request', () => {
+    for (const name of [
+      'x-csrf-token',
+      'x-xsrf-token',
+      'idempotency-key',
+      'x-request-id',
+      'mcp-session-id',
+      'traceparent',
+    ])
+      expect(of({ [name]: 'x' })).toBeUndefined()
+    expect(of({}, '/mcp?page=2')).toBeUndefined()
   })
 })
 
@@ -272,6 +314,25 @@ describe('the option authorise', () => {
       const stream = await client.listen(undefined, { 'x-proof': 'GET' })
       expect(stream.state).toBe('open')
       expect(await client.tool('counter')).toBe('1')
+    },
+  )
+
+  it.each([undefined, null, 'yes', 0, {}, { status: 'no' }, { status: 99 }, { status: 401, body: {} }])(
+    'that returns %j is a mistake, and no answer',
+    async (returned) => {
+      const authorise = (() => returned) as unknown as () => boolean
+      const { app } = await appShape('factory').build({ journal: memoryJournal() })
+      const { url, log } = await serveApp(app as never, 'memory:', { authorise })
+      const client = await RawClient.open(url)
+      onTestFinished(() => client.close())
+      const response = await client.get()
+      expect([response.status, await response.text()]).toEqual([
+        500,
+        expect.stringContaining('Internal server error'),
+      ])
+      expect(log.lines.map(({ facts }) => facts['error'])).toContain(
+        'The option "authorise" returned something else; let it return true, false, or { status, headers?, body? }.',
+      )
     },
   )
 })

@@ -8,7 +8,8 @@ import {
   readBody,
 } from '../../app/app.ts'
 import { hopByHop } from '../../app/hop-by-hop.ts'
-import type { Settings } from '../../options.ts'
+import { PersistError } from '../../errors.ts'
+import type { Refusal, Settings } from '../../options.ts'
 import { readEvents } from '../../sse.ts'
 import type { StopSignal } from '../../stop.ts'
 import { type Answer, refuse, relayWhole } from '../protocol/answer.ts'
@@ -120,11 +121,7 @@ export class LocalApp {
     if (authorise) {
       // It says nothing of who asks, and nobody else may be asked.
       if (this.binding.onlyTheAppKnows) throw new NotTheirs()
-      const verdict = await authorise(viewOf(caller))
-      if (verdict === true) return { status: 200, headers: [], body: '' }
-      if (verdict === false) return refuse(403, 'Forbidden')
-      const { status, headers = {}, body = '' } = verdict
-      return { status, headers: Object.entries(headers), body }
+      return toAnswer(await authorise(viewOf(caller)))
     }
     const response = await this.#ping(caller)
     await this.#judge(response, caller, principal)
@@ -252,6 +249,17 @@ export class LocalApp {
     headers['mcp-session-id'] = this.sessionId
     return headers
   }
+}
+
+/** What the option `authorise` has said. Anything else than its type allows is a mistake, and no answer to a client. */
+function toAnswer(verdict: boolean | Refusal): Answer {
+  if (verdict === true) return { status: 200, headers: [], body: '' }
+  if (verdict === false) return refuse(403, 'Forbidden')
+  const { status, headers = {}, body = '' } = verdict ?? {}
+  if (Number.isInteger(status) && status >= 200 && status <= 599 && typeof body === 'string')
+    return { status, headers: Object.entries(headers), body }
+  const way = 'let it return true, false, or { status, headers?, body? }'
+  throw new PersistError('INVALID_ARGUMENT', `The option "authorise" returned something else; ${way}.`)
 }
 
 /** It has too much to do, or is out of order for the moment: no word on anything else. */

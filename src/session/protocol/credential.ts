@@ -2,13 +2,21 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { AppRequest } from '../../app/app.ts'
 import type { CredentialDigest } from '../../store/port.ts'
 
+/** How headers, and parameters of a query, are called that prove something. Tokens against forged forms prove nothing, and change. */
+const PROOF = /^(?!.*[cx]srf).*(?:auth|authorization|(?:api|access|subscription)[-_]?key|token|secret)$/i
+
 /**
- * What a caller proves itself with, as far as headers tell; undefined: nothing. Cookies count where there is nothing
+ * What a caller proves itself with, as far as names tell; undefined: nothing. Cookies count where there is nothing
  * else: load balancers set some of their own, which change.
  */
-export function credentialOf({ headers }: AppRequest): string | undefined {
-  const { authorization, 'x-api-key': key, cookie } = headers
-  if (authorization !== undefined || key !== undefined) return `${authorization ?? ''}\n${key ?? ''}`
+export function credentialOf({ headers, url }: AppRequest): string | undefined {
+  const { authorization, 'x-api-key': key, cookie, ...others } = headers
+  const query = url.includes('?') ? [...new URLSearchParams(url.slice(url.indexOf('?')))] : []
+  const more = [...Object.entries(others), ...query]
+    .filter(([name]) => PROOF.test(name) || name === 'key')
+    .map(([name, value]) => `${name}: ${value}`)
+  if (authorization !== undefined || key !== undefined || more.length > 0)
+    return [authorization ?? '', key ?? '', ...more.sort()].join('\n')
   return cookie === undefined ? undefined : `\n\n${cookie}`
 }
 
