@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
 import { delay, monotonicNow } from './clock.ts'
@@ -32,7 +33,7 @@ export interface PersistentHandler {
   listen: Server['listen']
   /**
    * Settles when the store has been opened and looked at, and rejects with what waiting cannot mend: a missing driver, a
-   * database that is not migrated, a wrong URL. A store that is merely away is logged: requests get 503 until it is back.
+   * database that is not migrated, a wrong URL, a store that is to be read only. A store that is merely away is logged: requests get 503 until it is back.
    */
   ready(): Promise<void>
   /**
@@ -90,6 +91,8 @@ export function withPersistence(
   async function flaw(): Promise<unknown> {
     try {
       await opened.ready()
+      // It may be there to be read only: a replica, a file of somebody else's. A log that is nobody's tells.
+      await opened.log.delete(randomUUID())
     } catch (error) {
       if (!isPersistError(error, 'STORE_UNAVAILABLE') && !isPersistError(error, 'OVERLOADED')) return error
       settings.logger.error(

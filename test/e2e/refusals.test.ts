@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import type { RequestListener } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { MemoryEventStore, openStore, PersistError, type Store, withPersistence } from '../../src/index.ts'
 import { appShape } from '../support/apps/app-shapes.ts'
 import { corsHeaders } from '../support/apps/auth.ts'
@@ -157,14 +157,20 @@ it.each(['express5', 'hono', 'factory'] as const)(
 
 describe('what is wrong with the store is told at the start', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mcp-persist-start-'))
+  const migrated = join(folder, 'migrated.db')
+  beforeAll(async () => {
+    const store = openStore(`sqlite:${migrated}`)
+    await store.ready()
+    await store.close()
+  })
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
   /** What waiting cannot mend, on a backend that needs no server. */
   const wrong: Record<string, () => Store> = {
     NOT_MIGRATED: () => openStore(`sqlite:${join(folder, 'none.db')}`, { autoMigrate: false }),
-    STORE_READ_ONLY: () => readyFails('STORE_READ_ONLY'),
+    STORE_READ_ONLY: () => openStore(`sqlite:${migrated}`, { readonly: true }),
     DRIVER_MISSING: () => readyFails('DRIVER_MISSING'),
-    INVALID_ARGUMENT: () => readyFails('INVALID_ARGUMENT'),
+    INVALID_ARGUMENT: () => openStore(`sqlite:${join(folder, 'no-such-folder', 'mcp.db')}`),
     SCHEMA_TOO_NEW: () => readyFails('SCHEMA_TOO_NEW'),
     MIGRATION_CHANGED: () => readyFails('MIGRATION_CHANGED'),
   }

@@ -65,11 +65,12 @@ test('what is not a database, a folder, a missing folder: one sentence each, and
 
   mkdirSync(join(folder, 'folder.db'))
   const cannot = 'cannot be opened; check that its folder exists and that it is a file you may write to.'
-  for (const name of ['folder.db', 'missing/mcp.db']) {
+  writeFileSync(join(folder, 'file'), 'x')
+  for (const name of ['folder.db', 'missing/mcp.db', 'file/mcp.db']) {
     const wrong = new SqliteEventStore(join(folder, name))
     assert.equal(
       await failure(append(wrong, 's', 'a', 'x')),
-      `STORE_UNAVAILABLE: The database /${name} ${cannot}`,
+      `INVALID_ARGUMENT: The database /${name} ${cannot}`,
     )
     await wrong.close()
   }

@@ -1,3 +1,5 @@
+import { accessSync, constants, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { type ErrorCode, errorText, PersistError } from '../../errors.ts'
 
 /** Is another connection holding the lock? Waiting helps. */
@@ -30,7 +32,7 @@ export function explain(error: unknown, path: string): PersistError {
   }
   if (code.startsWith('SQLITE_CANTOPEN') || (error instanceof TypeError && /open database/.test(text))) {
     const way = 'check that its folder exists and that it is a file you may write to'
-    return say('STORE_UNAVAILABLE', `The database ${path} cannot be opened; ${way}.`)
+    return say(whyShut(path), `The database ${path} cannot be opened; ${way}.`)
   }
   const lacking = code === 'SQLITE_ERROR' && /no such (?=table: mcp_)(table)|no (?:such )?(column)/.exec(text)
   if (lacking) {
@@ -42,6 +44,19 @@ export function explain(error: unknown, path: string): PersistError {
     return say('STORE_UNAVAILABLE', `The database ${path} failed: ${text} (${code}).`)
   }
   return say('INVALID_ARGUMENT', `The database ${path} was given what it cannot store: ${text}.`)
+}
+
+/** Waiting mends neither a path that is wrong, nor what this process may not do. */
+function whyShut(path: string): ErrorCode {
+  try {
+    accessSync(dirname(path), constants.W_OK)
+    const file = statSync(path, { throwIfNoEntry: false })
+    if (file?.isDirectory()) return 'INVALID_ARGUMENT'
+    if (file) accessSync(path, constants.W_OK)
+    return 'STORE_UNAVAILABLE'
+  } catch (error) {
+    return /^(?:ENOENT|ENOTDIR)$/.test(codeOf(error)) ? 'INVALID_ARGUMENT' : 'STORE_READ_ONLY'
+  }
 }
 
 function codeOf(error: unknown): string {

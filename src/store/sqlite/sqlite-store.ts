@@ -121,7 +121,7 @@ export class SqliteBackend implements Backend {
  * use; `ready()` forces it.
  *
  * @throws PersistError `INVALID_ARGUMENT` for wrong options. Methods reject with `DRIVER_MISSING`,
- * `STORE_UNAVAILABLE` (locked, or the path cannot be opened), `STORE_READ_ONLY` (also a full disk), `STORE_CORRUPT`.
+ * `STORE_UNAVAILABLE` (locked), `STORE_READ_ONLY` (also a full disk), `INVALID_ARGUMENT` (no such folder), `STORE_CORRUPT`.
  * @example
  * const store = new SqliteEventStore('mcp.db')
  * const eventStore = store.forSession('session-1')
