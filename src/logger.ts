@@ -9,6 +9,11 @@ export interface Logger {
   error(facts: object, message: string): void
 }
 
+/** A url for the log: without its query, in which a key may stand. */
+export function withoutQuery(url: string): string {
+  return url.replace(/[?#].*$/s, '')
+}
+
 /** One line per warning or error on stderr; quiet otherwise. */
 export const defaultLogger: Logger = {
   debug() {},

@@ -8,6 +8,7 @@ import { DrainingServer } from './http/draining-server.ts'
 import { type Call, callOf } from './http/mounts.ts'
 import type { FetchOptions } from './http/serve-fetch.ts'
 import { serveUpgrades } from './http/upgrade.ts'
+import { withoutQuery } from './logger.ts'
 import { type PersistOptions, resolveOptions } from './options.ts'
 import { Engine } from './session/engine.ts'
 import { MemoryEventStore } from './store/memory/memory-store.ts'
@@ -82,7 +83,8 @@ export function withPersistence(
 
   function node({ req, res, next }: NodeCall, mounted: boolean): void {
     doors.node(req, res, { next, mounted }).catch((error: unknown) => {
-      settings.logger.error({ url: req.url, error: errorText(error) }, 'a request could not be answered')
+      const url = withoutQuery(req.url ?? '')
+      settings.logger.error({ url, error: errorText(error) }, 'a request could not be answered')
       res.destroy()
     })
   }

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isAppGone } from '../app/app.ts'
 import type { Next, ResolvedApp } from '../app/resolve-app.ts'
 import { errorText } from '../errors.ts'
+import { withoutQuery } from '../logger.ts'
 import type { Settings } from '../options.ts'
 import type { Engine } from '../session/engine.ts'
 import { type Answer, refuse, sessionNotFound, shuttingDown } from '../session/protocol/answer.ts'
@@ -121,7 +122,7 @@ export class Doors {
   async #passFailed(url: string, error: unknown): Promise<void> {
     const { resolved, settings } = this.#options
     if (await resolved.app.presence?.check()) return
-    settings.logger.error({ url, error: errorText(error) }, 'the app did not answer')
+    settings.logger.error({ url: withoutQuery(url), error: errorText(error) }, 'the app did not answer')
   }
 
   /** `outer` is the request as it came, `inner` what the router in front of us has left of it. */

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import type { RequestListener } from 'node:http'
+import { createServer, type RequestListener } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
@@ -11,7 +11,7 @@ import { keptLogger, serveFront, wrap } from '../support/apps/front.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { memoryJournal } from '../support/journal.ts'
 import { listen, listening } from '../support/net/listen.ts'
-import { within } from '../support/wait.ts'
+import { until, within } from '../support/wait.ts'
 
 const allowed = corsHeaders['access-control-allow-origin']
 const fromPage = { origin: allowed }
@@ -154,6 +154,28 @@ it.each(['express5', 'hono', 'factory'] as const)(
     }
   },
 )
+
+it('a key that stands in a query does not stand in the log', async () => {
+  const { lines, logger } = keptLogger()
+  const broken = (_req: unknown, _res: unknown) => {
+    throw new Error('It breaks.')
+  }
+  const handler = withPersistence(broken, 'memory:', { logger })
+  const { origin, close } = await listening(handler.listen(0, '127.0.0.1'))
+  const upstream = createServer((req, res) => (req.method === 'OPTIONS' ? res.end() : res.destroy()))
+  const behind = await listening(upstream.listen(0, '127.0.0.1'))
+  const passing = withPersistence({ url: behind.origin }, 'memory:', { logger })
+  const front = await listening(passing.listen(0, '127.0.0.1'))
+  onTestFinished(async () => {
+    for (const each of [handler, passing]) await each.close({ deadline: 0 })
+    for (const each of [close, front.close, behind.close]) await each()
+  })
+  const query = '?api_key=hers'
+  for (const url of [`${origin}/mcp${query}`, `${origin}/other${query}`, `${front.origin}/other${query}`])
+    await fetch(url, { method: 'POST', body: '{}' }).catch(() => {})
+  await until('the lines', () => lines.length >= 3)
+  expect(JSON.stringify(lines)).not.toContain('hers')
+})
 
 describe('what is wrong with the store is told at the start', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mcp-persist-start-'))
