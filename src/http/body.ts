@@ -24,7 +24,7 @@ export async function readNodeBody(req: IncomingMessage, { limit, encoded }: Bod
   const { headers } = req
   const body = await collect(chunks, headers['content-length'], limit)
   if (encoded) return body
-  return inUtf8(await inflated(body, headers['content-encoding'], limit), headers['content-type'])
+  return legible(await inflated(body, headers['content-encoding'], limit), headers['content-type'])
 }
 
 /** The same of a web-standard request. */
@@ -32,7 +32,7 @@ export async function readWebBody(request: Request, { limit, encoded }: BodyLimi
   const { headers } = request
   const body = await collect(request.body ?? [], headers.get('content-length'), limit)
   if (encoded) return body
-  return inUtf8(await inflated(body, headers.get('content-encoding'), limit), headers.get('content-type'))
+  return legible(await inflated(body, headers.get('content-encoding'), limit), headers.get('content-type'))
 }
 
 async function collect(
@@ -82,11 +82,29 @@ const LIKE_ASCII = /^(?:utf-?8|us-ascii|iso-8859-\d+|windows-125\d)$/i
  * The body, if it says the same to everybody. MCP is UTF-8; but one app decodes what a charset says, and another finds
  * UTF-16 out by itself, as the JSON of Python does. They would read messages where we see none.
  */
-export function inUtf8(body: Buffer, type: string | null | undefined): Buffer {
+export function legible(body: Buffer, type: string | null | undefined): Buffer {
   const charsets = [...(type ?? '').matchAll(/charset\s*=\s*"?([^"\s;,]*)/gi)]
   // UTF-16 and UTF-32 write the signs of JSON with NULs, which are nowhere else in it.
-  if (charsets.every(([, name = '']) => LIKE_ASCII.test(name)) && !body.includes(0)) return body
-  throw new BodyRefused(refuse(415, 'Unsupported Media Type: the body must be UTF-8'))
+  const isUtf8 = charsets.every(([, name = '']) => LIKE_ASCII.test(name)) && !body.includes(0)
+  if (!isUtf8) throw new BodyRefused(refuse(415, 'Unsupported Media Type: the body must be UTF-8'))
+  return body
+}
+
+const MAX_DEPTH = 1000
+
+/**
+ * What a body says, if it can be said again. JSON is read to any depth, and written by recursion, which ends at some thousands:
+ * a call beyond that nobody could run again, in a session that nobody could take over.
+ */
+export function sayable<T>(parsed: T, { encoded }: BodyLimits): T {
+  if (encoded || !isTooDeep(parsed, MAX_DEPTH)) return parsed
+  throw new BodyRefused(refuse(400, `Bad Request: a body may be nested ${MAX_DEPTH} deep at the most`))
+}
+
+function isTooDeep(value: unknown, most: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const inside: readonly unknown[] = Array.isArray(value) ? value : Object.values(value)
+  return most === 0 || inside.some((each) => isTooDeep(each, most - 1))
 }
 
 function unsupported(): BodyRefused {

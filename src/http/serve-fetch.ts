@@ -3,7 +3,7 @@ import { parseJson } from '../json.ts'
 import type { Answer, EventStream } from '../session/protocol/answer.ts'
 import type { Sink } from '../sse.ts'
 import { Stop } from '../stop.ts'
-import { BodyRefused, readWebBody } from './body.ts'
+import { BodyRefused, readWebBody, sayable } from './body.ts'
 import { forgetEncoding, webHeaders } from './headers.ts'
 import { takesBody } from './serve-node.ts'
 import type { Service } from './service.ts'
@@ -31,17 +31,19 @@ export async function serveFetch(
   const respond = (answer: Answer) => toResponse(answer, method, gone)
   if (!service.body || !takesBody(method)) return respond(await service.answer(caller))
   let body: Buffer
+  let parsed: unknown
   try {
     body =
       parsedBody === undefined
         ? await readWebBody(request, service.body)
-        : Buffer.from(JSON.stringify(parsedBody))
+        : Buffer.from(JSON.stringify(sayable(parsedBody, service.body)))
+    parsed = parsedBody ?? sayable(parseJson(body), service.body)
   } catch (error) {
     if (!(error instanceof BodyRefused)) throw error
     return respond(await service.refuse(error.answer, caller))
   }
   if (!service.body.encoded) forgetEncoding(headers)
-  return respond(await service.answer({ ...caller, body, parsed: parsedBody ?? parseJson(body) }))
+  return respond(await service.answer({ ...caller, body, parsed }))
 }
 
 /** Statuses that must not have a body refuse even an empty one. */

@@ -8,7 +8,7 @@ import { parseJson } from '../json.ts'
 import type { Answer } from '../session/protocol/answer.ts'
 import type { Sink } from '../sse.ts'
 import { Stop } from '../stop.ts'
-import { BodyRefused, inUtf8, readNodeBody } from './body.ts'
+import { BodyRefused, legible, readNodeBody, sayable } from './body.ts'
 import { droppedLines, forgetEncoding, nodeHeaders, setHeaders } from './headers.ts'
 import type { Service } from './service.ts'
 
@@ -67,18 +67,19 @@ async function bodyOf(
   limits: NonNullable<Service['body']>,
 ): Promise<Pick<AppRequest, 'body' | 'parsed'>> {
   if (isRead(req)) {
-    if (Buffer.isBuffer(req.body)) {
-      const body = limits.encoded ? req.body : inUtf8(req.body, req.headers['content-type'])
-      return { body, parsed: parseJson(body) }
-    }
-    if (typeof req.body === 'string') return { body: Buffer.from(req.body), parsed: parseJson(req.body) }
-    return { body: Buffer.from(JSON.stringify(req.body)), parsed: req.body }
+    const { body: read } = req
+    if (!Buffer.isBuffer(read) && typeof read !== 'string')
+      return { body: Buffer.from(JSON.stringify(sayable(read, limits))), parsed: read }
+    const body = typeof read === 'string' ? Buffer.from(read) : read
+    // What is a text here, somebody has decoded.
+    if (!limits.encoded) legible(body, typeof read === 'string' ? undefined : req.headers['content-type'])
+    return { body, parsed: sayable(parseJson(body), limits) }
   }
   const body = await readNodeBody(req, limits)
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers
   // None is not an empty one, to an app that reads what it is said to be (`Content-Type`).
   if (body.byteLength === 0 && length === undefined && coding === undefined) return {}
-  return { body, parsed: parseJson(body) }
+  return { body, parsed: sayable(parseJson(body), limits) }
 }
 
 function remoteOf(socket: Socket): AppRequest['remote'] {

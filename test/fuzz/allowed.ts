@@ -37,6 +37,10 @@ export const ALLOWED: readonly Allowed[] = [
     when: (_, { wrapped }) => wrapped.status === 415 && wrapped.body.includes('must be UTF-8'),
   },
   {
+    why: 'a message that could not be written again, for its depth, is refused',
+    when: (_, { wrapped }) => wrapped.status === 400 && wrapped.body.includes('nested'),
+  },
+  {
     why: 'bytes behind a request that are none: whether it is answered before they are read is chance',
     when: ({ framing }, { wrapped }) =>
       ['too short', 'none', 'twice'].includes(framing) && wrapped.status === 400 && wrapped.body === '',
