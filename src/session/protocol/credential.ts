@@ -2,23 +2,32 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { AppRequest } from '../../app/app.ts'
 import type { CredentialDigest } from '../../store/port.ts'
 
-/** How headers, and parameters of a query, are called that prove something. Tokens against forged forms prove nothing, and change. */
-const PROOF = /^(?!.*[cx]srf).*(?:auth|authorization|(?:api|access|subscription)[-_]?key|token|secret)$/i
+/** How headers, and parameters of a query, are called that prove something. */
+const PROOF = /(?:auth|authorization|(?:api|access|subscription)[-_]?key|token|secret|^key)$/i
+/** Tokens against forged forms prove nothing, and change. */
+const OF_A_FORM = /[cx]srf/i
 
 /**
  * What a caller proves itself with, as far as names tell; undefined: nothing. Cookies count where there is nothing
  * else: load balancers set some of their own, which change.
  */
 export function credentialOf({ headers, url }: AppRequest): string | undefined {
-  const { authorization, 'x-api-key': key, cookie, ...others } = headers
-  const query = url.includes('?') ? [...new URLSearchParams(url.slice(url.indexOf('?')))] : []
-  const more = [...Object.entries(others), ...query]
-    .filter(([name]) => PROOF.test(name) || name === 'key')
-    .map(([name, value]) => `${name}: ${value}`)
+  const { authorization, 'x-api-key': key, cookie } = headers
+  const more: string[] = []
+  const add = (name: string, value: string) => {
+    if (PROOF.test(name) && !OF_A_FORM.test(name)) more.push(`${name}: ${value}`)
+  }
+  // This is done for each request.
+  for (const name in headers) if (!OWN_PLACE.has(name)) add(name, headers[name]!)
+  if (url.includes('?')) {
+    for (const [name, value] of new URLSearchParams(url.slice(url.indexOf('?')))) add(name, value)
+  }
   if (authorization !== undefined || key !== undefined || more.length > 0)
     return [authorization ?? '', key ?? '', ...more.sort()].join('\n')
   return cookie === undefined ? undefined : `\n\n${cookie}`
 }
+
+const OWN_PLACE = new Set(['authorization', 'x-api-key'])
 
 /** So that a record can tell a credential again, and nobody can read it off the record. */
 export function digestOf(credential: string): CredentialDigest {
