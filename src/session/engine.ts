@@ -44,7 +44,7 @@ export class Engine {
   readonly #appWord: AppWord
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
-  #handling = 0
+  readonly #handling = new Set<AppRequest>()
 
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
@@ -98,14 +98,14 @@ export class Engine {
    * endpoint in its own spelling, where the request has another.
    */
   async handle(request: AppRequest, canonical?: string): Promise<Answer> {
-    this.#handling += 1
+    this.#handling.add(request)
     try {
       const answer = await this.#route(request, canonical).catch((error: unknown) =>
         this.#failed(request, error),
       )
       return await this.readable(answer, request)
     } finally {
-      this.#handling -= 1
+      this.#handling.delete(request)
     }
   }
 
@@ -148,14 +148,16 @@ export class Engine {
     const { retry } = this
     const { live } = this.#holder
     const { forwarder } = this.#peers
-    const until = monotonicNow() + deadline
+    const began = monotonicNow()
+    const until = began + deadline
     this.#serving.drainsUntil = until
     // Session by session: on a node that is called all the time there is never a moment at which nothing runs. And again
     // and again: what comes over the connections that are left may bring sessions and streams back.
     while (monotonicNow() < until) {
       forwarder.cutStandalone(retry)
       await this.#holder.handOverQuiet(retry)
-      if (live.size === 0 && this.#handling === 0 && !forwarder.busy && !connected()) break
+      if (live.size === 0) forwarder.cutSince(began, retry)
+      if (live.size === 0 && !this.#isAwaited && !forwarder.busy && !connected()) break
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
     for (const live of this.#holder.live.values()) live.audience.cutClients(retry)
@@ -192,6 +194,11 @@ export class Engine {
       'the app cannot be reached: its sessions are given up, and no new ones are taken until it is back',
     )
     void this.#holder.giveAway()
+  }
+
+  /** Does a client wait for the head of an answer? */
+  get #isAwaited(): boolean {
+    return [...this.#handling].some(({ signal }) => !signal?.stopped)
   }
 
   async #lapsed(): Promise<void> {

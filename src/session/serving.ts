@@ -69,6 +69,9 @@ export class Serving {
       return monotonicNow() - began - search.waited >= most
     }
     while (!isLate() && !asked.gone?.stopped) {
+      // Records expire. Of one that may have, nobody can tell whether it was never written; half of the ttl is for the way.
+      if (asked.again === 'recorded' && monotonicNow() - began >= settings.ttl / 2)
+        asked = { ...asked, again: 'unrecorded' }
       const answer = await this.#serveOnce(asked, search)
       if (typeof answer === 'object') return answer
       if (answer === 'look') continue

@@ -23,6 +23,10 @@ export interface Run {
   told: number
   answered: boolean
   readonly began: number
+  ended: number | undefined
+  /** Its process died: the call is open in the log, which keeps it until somebody has settled it. */
+  killed?: true
+  /** When its end could be known. */
   over: number | undefined
 }
 
@@ -32,6 +36,10 @@ export interface Called {
   readonly repeatable: boolean
   readonly steps: readonly Step[]
   readonly runs: Run[]
+  /** When its client asked for it. */
+  readonly asked: number
+  /** When its client had an answer, or made another call in its place. */
+  over?: number
   cancelled: boolean
   /** When its client had an answer that the store had as well. */
   answered?: number
@@ -51,9 +59,15 @@ export class Ledger {
   }
 
   call(name: string, steps: readonly Step[], repeatable: boolean): Called {
-    const called: Called = { name, repeatable, steps, runs: [], cancelled: false }
+    const called: Called = { name, repeatable, steps, runs: [], asked: this.#now(), cancelled: false }
     this.calls.set(name, called)
     return called
+  }
+
+  /** Its client does not wait for it any more. */
+  left(name: string): void {
+    const called = this.calls.get(name)
+    if (called) called.over ??= this.#now()
   }
 
   begin(name: string, process: string): Run {
@@ -64,6 +78,7 @@ export class Ledger {
       told: 0,
       answered: false,
       began: this.#now(),
+      ended: undefined,
       over: undefined,
     }
     const call = this.calls.get(name)!
@@ -74,17 +89,30 @@ export class Ledger {
 
   /** `noticed`: milliseconds after which it can be known. */
   over(run: Run, noticed = 0): void {
-    run.over = this.#now() + noticed
+    run.ended = this.#now()
+    run.over = run.ended + noticed
     this.running.delete(run)
   }
 
-  /** When the last of the calls that ran at that moment was over: a node waits for those of its own clients too. */
+  /** Everything that runs in that process is over. */
+  kill(process: string): void {
+    for (const [run, { process: of }] of this.running) {
+      if (of !== process) continue
+      run.killed = true
+      this.over(run)
+    }
+  }
+
+  /**
+   * When the last of the calls that had been asked for at that moment was over: a node waits for those of its own clients
+   * too, and for one that an owner took with it until the next owner has run it.
+   */
   ended(moment: number): number {
     let last = moment
-    for (const { runs } of this.calls.values()) {
-      for (const run of runs) {
-        if (run.began <= moment) last = Math.max(last, run.over ?? this.#now())
-      }
+    for (const { asked, over, runs } of this.calls.values()) {
+      if (asked > moment) continue
+      if (runs.length === 0) last = Math.max(last, over ?? this.#now())
+      for (const run of runs) last = Math.max(last, run.over ?? this.#now())
     }
     return last
   }

@@ -1,6 +1,6 @@
 import { batch } from './client/batch.ts'
 import type { SimulatedClient } from './client/client.ts'
-import { GONE_AFTER, TTL, type World } from './world.ts'
+import { GONE_AFTER, LEASE, TTL, type World } from './world.ts'
 
 /** What one client does, from opening a session to its end. */
 export async function life(world: World, client: SimulatedClient): Promise<void> {
@@ -25,9 +25,12 @@ export async function life(world: World, client: SimulatedClient): Promise<void>
   }
   if (has.has('client-batches')) {
     const { ledger, violations, writes } = world
+    const now = () => time.now
+    const isOutlived = (moment: number) => world.isOutlived(moment)
     const mayBeLost = () => has.has('store-loses-moments') || world.isUnstored(client.session!)
     const isForgotten = (from: number, to: number) => writes.isForgotten(from, to)
-    calls.push(batch({ client, ledger, violations, random: random.fork(), mayBeLost, isForgotten }))
+    const judge = { mayBeLost, isForgotten, isOutlived, now }
+    calls.push(batch({ client, ledger, violations, random: random.fork(), ...judge }))
   }
   await Promise.all(calls)
   if (listening && has.has('client-stays')) {
@@ -60,13 +63,13 @@ export async function returnLate(world: World, client: SimulatedClient): Promise
 async function end(world: World, client: SimulatedClient): Promise<void> {
   const began = world.time.now
   if (!(await client.delete())) return
-  // A node that does not reach the store serves what it has.
-  if (world.has.has('store-away-for-one')) return
   for (const node of world.alive) {
     if (node.closed || node.process.stopped) continue
     const { status, how } = await client.ping(node)
-    // The tombstone may be among what the store has lost.
-    if (world.writes.forgotten.some(({ to }) => to >= began)) return
+    // A node that does not reach the store serves what it has.
+    if (node.store.isAwaySince(began)) continue
+    // The tombstone may be among what the store has lost; or the claim of an owner, which it notices within a lease.
+    if (world.writes.forgotten.some(({ to }) => to >= began - LEASE * 1000)) return
     if (how === 'ended' && status !== 404 && status !== 503) {
       world.violations.add('truth', `${node.name} answered ${status} for a session that was ended`)
     }

@@ -35,7 +35,7 @@ export class SimulatedNode {
   /** Client streams that are open here. */
   readonly streams = new Set<object>()
   /** Requests without an answer. */
-  pending = 0
+  readonly #pending = new Set<AppRequest>()
 
   constructor({ source, time, process, trace, app, store, options }: NodeOptions) {
     this.process = process
@@ -59,13 +59,17 @@ export class SimulatedNode {
     return this.process.name
   }
 
+  get pending(): number {
+    return this.#pending.size
+  }
+
   /** Only in the turn of its process. */
   async handle(request: AppRequest): Promise<Answer> {
-    this.pending += 1
+    this.#pending.add(request)
     try {
       return await this.#engine.handle(request)
     } finally {
-      this.pending -= 1
+      this.#pending.delete(request)
     }
   }
 
@@ -82,7 +86,8 @@ export class SimulatedNode {
   async close(deadline: number): Promise<number> {
     const began = this.#time.now
     this.draining = true
-    await this.#engine.drain(deadline, () => this.pending > 0)
+    const isConnected = () => [...this.#pending].some(({ signal }) => !signal?.stopped)
+    await this.#engine.drain(deadline, isConnected)
     const took = this.#time.now - began
     this.overdue = took >= deadline
     this.closed = true

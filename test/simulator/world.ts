@@ -191,7 +191,7 @@ export class World {
     this.trace.say(node.name, 'is killed')
     this.harm()
     node.kill()
-    for (const [run, { process }] of this.ledger.running) if (process === node.name) this.ledger.over(run)
+    this.ledger.kill(node.name)
     // A process manager starts another.
     if (this.alive.length === 0) this.addNode()
     else this.time.after(50, () => this.addNode(), this.outside)
@@ -209,7 +209,9 @@ export class World {
         0,
         () => {
           void node.close(DEADLINE).then((took) => {
-            const until = Math.max(0, ledger.ended(began) - began)
+            // Without priming, a client that has come later may have nothing to come again with elsewhere.
+            const begun = this.has.has('no-priming') ? time.now : began
+            const until = Math.max(0, ledger.ended(begun) - began)
             // What the store does not take is kept for it, and the session with it.
             const { last } = this.faults
             const most = last >= began - NOTICED ? Math.max(until, last - began) + 5000 : until + 1000
@@ -238,6 +240,12 @@ export class World {
     return this.ledger.harms.some((at) => at >= from)
   }
 
+  /** Is it so long ago that what was stored then has expired, and has something happened that it is needed for? */
+  isOutlived(moment: number): boolean {
+    const isNeeded = this.harmedSince(moment) || this.nodes.some(({ store }) => store.isAwaySince(moment))
+    return this.time.now - moment > TTL * 1000 && isNeeded
+  }
+
   isUnstored(session: string): boolean {
     return this.#unstored.has(session)
   }
@@ -257,8 +265,11 @@ export class World {
       now: () => time.now,
       isForgotten: (from, to) => this.writes.isForgotten(from, to),
       isOverdue: (process) => this.nodes.some(({ name, overdue }) => name === process && overdue),
-      isCutOffSince: (moment) => this.nodes.some(({ store }) => store.isAwaySince(moment)),
-      isOutlived: (moment) => this.time.now - moment > TTL * 1000 && this.harmedSince(moment),
+      // An owner of whom the store has forgotten that it is one is as cut off as one that does not reach it, for a lease.
+      isCutOffSince: (moment) =>
+        this.nodes.some(({ store }) => store.isAwaySince(moment)) ||
+        this.writes.isForgotten(moment - LEASE * 1000, time.now),
+      isOutlived: (moment) => this.isOutlived(moment),
       harmedSince: (moment) => this.harmedSince(moment),
       harms: () => ledger.harms.length,
       runsOf: (call) => this.writes.records(call).length,

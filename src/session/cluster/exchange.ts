@@ -164,6 +164,11 @@ export class Exchange {
     return this.#bytes
   }
 
+  /** Does somebody here still want an answer? */
+  get wanted(): boolean {
+    return [...this.#pairs.values()].some(({ asking }) => [...asking.values()].some(({ left }) => !left))
+  }
+
   /** The nodes that something is asked of. */
   waitingFor(): readonly string[] {
     return [...this.#pairs].filter(([, { asking }]) => asking.size > 0).map(([nodeId]) => nodeId)

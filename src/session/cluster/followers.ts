@@ -34,7 +34,10 @@ export class Followers {
   /** For the question that may make `nodeId` follow a stream. */
   remote(nodeId: string, id: number): RemoteSide {
     const life = this.#life
+    // From now on its beats are counted.
+    this.#follower(nodeId)
     return {
+      isWaiting: () => this.#followers.has(nodeId),
       subscribe: (streamId, onOver) => {
         const subscriber = new RemoteSubscriber(streamId, (news) => this.#tell(nodeId, id, news), onOver)
         // It was asked of this node under an id that it had before: the other one has begun to count anew, and that number is

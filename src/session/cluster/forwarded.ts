@@ -1,4 +1,5 @@
 import type { AppRequest } from '../../app/app.ts'
+import { monotonicNow } from '../../clock.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { News } from '../streams/remote-subscriber.ts'
 import { isLast } from '../streams/stream.ts'
@@ -25,6 +26,8 @@ export class Forwarded {
   readonly sessionId: string
   readonly principal: Principals
   readonly caller: AppRequest
+  /** Monotonic ms. */
+  readonly since = monotonicNow()
   readonly #onOrphaned: ForwardedOptions['onOrphaned']
   /** The owner that feeds it, and the number of the question that it goes by there. */
   place: { readonly nodeId: string; readonly id: number } | undefined

@@ -161,7 +161,7 @@ export class Forwarder {
 
   /** Does a client here wait for an answer from elsewhere? */
   get busy(): boolean {
-    if (this.#options.exchange.waitingFor().length > 0) return true
+    if (this.#options.exchange.wanted) return true
     return [...this.#streams].some(({ tail }) => tail?.streamId !== STANDALONE)
   }
 
@@ -172,6 +172,16 @@ export class Forwarder {
   /** Ends the standalone streams of the clients here, which would last for ever. */
   cutStandalone(retry: number): void {
     for (const { tail } of [...this.#streams]) if (tail?.streamId === STANDALONE) tail.cut(retry)
+  }
+
+  /**
+   * Where nothing is left that was asked for before `moment` (monotonic ms), ends the streams of what came later, if their
+   * clients can come again: elsewhere, for this node is about to leave.
+   */
+  cutSince(moment: number, retry: number): void {
+    const streams = [...this.#streams].filter(({ tail }) => tail?.streamId !== STANDALONE)
+    if (streams.some(({ since }) => since < moment)) return
+    for (const { tail } of streams) if (tail?.resumable) tail.cut(retry)
   }
 
   /** Ends the streams of all clients here; they come again elsewhere. */

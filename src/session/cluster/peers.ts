@@ -84,15 +84,17 @@ export class Peers {
   /** Hears what is said to `identity` from now on. Rejects when it cannot: then nobody must learn of that identity. */
   async open(identity: Identity): Promise<void> {
     await this.#hangUp()
-    await this.#link.open(identity)
-    this.#identity = identity
-    this.#announcements = await this.#options.directory.bus.subscribe(nodeChannel(identity.id), (text) =>
-      this.#onAnnouncement(text),
-    )
-    // Closed meanwhile: that did not know of what was opened here.
-    if (this.#closed) {
+    try {
+      await this.#link.open(identity)
+      this.#identity = identity
+      this.#announcements = await this.#options.directory.bus.subscribe(nodeChannel(identity.id), (text) =>
+        this.#onAnnouncement(text),
+      )
+      if (this.#closed) throw new PersistError('STORE_CLOSED', 'This process is shutting down.')
+    } catch (error) {
+      // Closed meanwhile, that did not know of what was opened here.
       await this.#hangUp()
-      throw new PersistError('STORE_CLOSED', 'This process is shutting down.')
+      throw error
     }
     if (this.#timer) return
     this.#timer = setInterval(() => this.#beat(), Math.min(this.#options.settings.lease / 3, BEAT))

@@ -34,6 +34,8 @@ import { SessionLeft } from './session-left.ts'
 
 /** Milliseconds until a call is asked for again whose end waits for the store. */
 const WAITING = 100
+/** Calls of a session that are remembered for having been asked for again. */
+const MAX_ASKED_AGAIN = 1000
 
 export interface CallsOptions {
   readonly sessionId: string
@@ -81,6 +83,8 @@ type Begun = Pick<Running, 'request' | 'runs'> & {
 export class Calls {
   readonly #options: CallsOptions
   readonly #running = new Map<string, Running>()
+  /** Streams whose call was asked for again, and how often it has been begun here since. */
+  readonly #askedAgain = new Map<string, number>()
   /** The session is not to be had here any more: what is begun now would be nobody's. */
   #left = false
 
@@ -97,13 +101,17 @@ export class Calls {
   }
 
   /** Rejects with `LocalSessionLost`, `NotTheirs`, `SessionLeft`, or with what the app threw. */
-  async make(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
+  async make(request: AppRequest, requests: readonly Request[], given: Handling): Promise<OwnerAnswer> {
+    const how = this.#asAskedLast(given)
     const { sessionId, local, log, primes, attach, onUse, mayRepeat } = this.#options
     const { streamId, remote, principal } = how
-    const known = how.again && (await this.#find(streamId, requests))
+    const begun = this.#askedAgain.get(streamId)
+    const known = how.again && (await this.#find(streamId, request, requests))
     if (known?.next !== undefined) return this.make(request, requests, { ...how, streamId: known.next })
     if (known) return this.#resume(request, requests, how)
     if (how.again === 'unrecorded' && !(await mayRepeat(requests))) return interruptedAnswer(requests)
+    // What was read is out of date: asked for twice, it was made, and may be over by now.
+    if (this.#askedAgain.get(streamId) !== begun) return this.make(request, requests, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
     // Where nobody waits any more, it may have been made elsewhere by now: by a node that took this one for gone.
@@ -117,8 +125,8 @@ export class Calls {
       if (remote) {
         const recorded = await this.#record(running)
         // It was refused, for somebody else owns the session; or the session leaves, and its next owner settles what has a
-        // record. The app has not heard of the call, and must not now.
-        if (call.abandoned) throw new SessionLeft(recorded ? 'recorded' : undefined)
+        // record, also one that the store has though it did not say so. The app has not heard of the call, and must not now.
+        if (call.abandoned) throw new SessionLeft('recorded')
         // This node may be cut off from the others and be taken for gone: then the next owner would find no record, and run
         // the call as well.
         if (!recorded) {
@@ -324,8 +332,26 @@ export class Calls {
     return true
   }
 
+  /**
+   * A node that has another id asks once more under that one, and its first question may come after: by then the call is made,
+   * and perhaps over.
+   */
+  #asAskedLast(how: Handling): Handling {
+    const { streamId } = how
+    if (this.#askedAgain.has(streamId)) return how.again ? how : { ...how, again: 'recorded' }
+    if (!how.again) return how
+    this.#askedAgain.set(streamId, 0)
+    if (this.#askedAgain.size > MAX_ASKED_AGAIN)
+      this.#askedAgain.delete(this.#askedAgain.keys().next().value!)
+    return how
+  }
+
   /** What is known of a call that may have been made; undefined: nothing. Rejects with `SessionLeft` as long as that is on its way. */
-  async #find(streamId: string, requests: readonly Request[]): Promise<Known | undefined> {
+  async #find(
+    streamId: string,
+    request: AppRequest,
+    requests: readonly Request[],
+  ): Promise<Known | undefined> {
     const { log } = this.#options
     if (this.has(streamId)) return {}
     // It may have ended here a moment ago; and what the store does not take yet nobody finds in the log.
@@ -334,8 +360,13 @@ export class Calls {
       await delay(WAITING)
       throw new SessionLeft('recorded')
     }
+    const known = await this.#look(streamId, requests)
     // Whoever has asked may have asked twice, and it is made by now.
-    return (await this.#look(streamId, requests)) ?? (this.has(streamId) ? {} : undefined)
+    if (known || this.has(streamId)) return known ?? {}
+    // A store that has lost what it knew of the call may also have lost under which name it was made again.
+    const text = openPayload(request)
+    for (const [next, running] of this.#running) if (openPayload(running.request) === text) return { next }
+    return undefined
   }
 
   /** What the log knows of a call; undefined: nothing, so that the app has not heard of it. */
@@ -370,7 +401,8 @@ export class Calls {
     const call: Call = new Call({
       streamId,
       requests,
-      isAwaited: () => how?.gone?.stopped === false,
+      // A node that died says of none of its clients that they have gone.
+      isAwaited: () => how?.gone?.stopped === false && how.remote?.isWaiting() !== false,
       local,
       log,
       ids,
@@ -387,6 +419,8 @@ export class Calls {
     })
     const running: Running = { call, request, runs }
     this.#running.set(streamId, running)
+    const begun = this.#askedAgain.get(streamId)
+    if (begun !== undefined) this.#askedAgain.set(streamId, begun + 1)
     return running
   }
 }

@@ -71,7 +71,15 @@ export class Membership {
 
   /** False: nobody knows whether our sessions are still ours; `confirm()` first. */
   get trusted(): boolean {
-    return monotonicNow() < this.#trustedUntil
+    return !this.#lapsed && monotonicNow() < this.#trustedUntil
+  }
+
+  /**
+   * The store has said that the lease was over, and which of our sessions somebody else has meanwhile is not settled.
+   * (While a store that does not answer has said nothing of the kind: then nobody can claim anything, and they are ours.)
+   */
+  get lapsed(): boolean {
+    return this.#lapsed
   }
 
   /**
@@ -88,8 +96,21 @@ export class Membership {
     return true
   }
 
+  /** Asks the store, and takes note of whether it answers: of a node that has not joined nothing else tells. */
+  async noting<T>(ask: () => Promise<T>): Promise<T> {
+    const started = monotonicNow()
+    try {
+      const answer = await ask()
+      this.#noteAnswer(started)
+      return answer
+    } catch (error) {
+      this.#noteAnswer(started, true)
+      throw error
+    }
+  }
+
   /** The store has answered, or failed to answer, what it was asked at `started`. */
-  noteAnswer(started: number, failed = false): void {
+  #noteAnswer(started: number, failed = false): void {
     const now = monotonicNow()
     if (failed || this.#away || now - started > Math.min(1000, this.#lease / 10)) {
       this.#settledAt = now + Math.min(COMEBACK, this.#lease / 2)
@@ -125,7 +146,7 @@ export class Membership {
     const started = monotonicNow()
     const { id, publicKey: key } = identity
     await this.#nodes.register({ id, publicKey: key, profile: this.#events.profile }, this.#lease)
-    this.noteAnswer(started)
+    this.#noteAnswer(started)
     this.#identity = identity
     this.#trustedUntil = started + this.#lease
     this.#schedule()
@@ -145,7 +166,7 @@ export class Membership {
     try {
       const { id } = await this.join()
       const renewed = await this.#nodes.renew(id, this.#lease)
-      this.noteAnswer(started)
+      this.#noteAnswer(started)
       if (renewed) {
         this.#trustedUntil = started + this.#lease
       } else if (!this.#closed) {
@@ -160,7 +181,7 @@ export class Membership {
       }
     } catch (error) {
       // Nobody can claim anything while the store is down: live sessions go on, and this is tried again.
-      this.noteAnswer(started, true)
+      this.#noteAnswer(started, true)
       this.#logger.error(
         { operation: 'renew', node: this.id, error: errorText(error) },
         'the lease could not be renewed',

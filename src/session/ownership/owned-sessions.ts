@@ -92,13 +92,14 @@ export class OwnedSessions {
   ): Promise<Found> {
     const { directory, node, settings } = this.#options
     // After a pause (a stopped process, a sleeping machine) somebody else may own what we hold: ask first.
-    if (this.live.size > 0 && !node.trusted) await node.confirm()
+    if (this.live.size > 0 && !node.trusted) {
+      await node.confirm()
+      if (node.lapsed) return { answer: unavailable('Whose the session is cannot be looked up.') }
+    }
     for (let attempt = 0; attempt < MAX_CLAIMS; attempt += 1) {
       const live = this.live.get(id)
       if (live && !live.closed) return live.local.binding.mayHave(principal) ? { live } : MISSING
-      const asked = monotonicNow()
-      const record = await directory.sessions.get(id)
-      node.noteAnswer(asked)
+      const record = await node.noting(() => directory.sessions.get(id))
       if (!record) return MISSING
       // What cannot be read is left to a node that can, and so is the question whose it is.
       const readable = isReadable(record.state)
@@ -279,10 +280,16 @@ export class OwnedSessions {
     return true
   }
 
-  /** Resolves when the session is not here any more, or after `most` ms. */
+  /**
+   * Resolves when the session is not here any more, or after `most` ms. To wait for its next owner is to use it: it must not
+   * expire meanwhile.
+   */
   async left(live: LiveSession, most: number): Promise<void> {
     const until = monotonicNow() + most
-    while (this.#holds(live) && monotonicNow() < until) await delay(10)
+    while (this.#holds(live) && monotonicNow() < until) {
+      this.#options.onUse(live)
+      await delay(10)
+    }
     let settled = false
     void this.#lifecycle.settled(live.id).then(() => {
       settled = true

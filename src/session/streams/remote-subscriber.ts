@@ -19,6 +19,8 @@ export type News = { readonly update: Update } | Over | { readonly look: true }
 export interface RemoteSide {
   /** `onOver` is told once, when the stream is over for that node; nothing more is told to it then. */
   subscribe(streamId: string, onOver: (subscriber: RemoteSubscriber) => void): RemoteSubscriber
+  /** It has said lately that it waits for something here. */
+  readonly isWaiting: () => boolean
 }
 
 /** The owner's end of a stream whose client is at another node: what would be written here is told to that node. */

@@ -186,16 +186,19 @@ export class SimulatedApp implements App {
     const run = ledger.begin(name, process.name)
     const heard: unknown[] = []
     session.running.add(id!)
+    session.cancelled.delete(id!)
     for (const step of call.steps) {
       if (session.cancelled.has(id!)) break
       const isUnheard = stream !== undefined && !stream.listening
       if (!(await this.#step(step, { session, stream, call, run, heard }, answer))) {
+        session.running.delete(id!)
         if (!('end' in step) || step.end !== 'never')
           ledger.over(run, isUnheard && 'end' in step && step.end === 'break' ? UNHEARD : 0)
         return
       }
     }
     ledger.over(run)
+    session.running.delete(id!)
     // As the SDK: what was cancelled is not answered, and its stream not ended.
     if (session.cancelled.has(id!)) return
     run.answered = true

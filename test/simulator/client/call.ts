@@ -101,6 +101,7 @@ export class ClientCall {
         // Whoever has seen the server die of a call makes it no third time.
         if (name.endsWith('++') && kills) return true
         // Without an id nothing is known of the call: it was lost with its connection, and the user makes another.
+        ledger.left(name)
         if (called) name += '+'
         called = ledger.call(name, steps, tool === 'safe')
         id = client.nextId()
@@ -130,7 +131,10 @@ export class ClientCall {
       if (outcome.status === 500) this.#judge500(called!, outcome.text)
       if (outcome.status === 204 && !answer && !called!.cancelled)
         this.#violation('truth', `${name}: 204, and no answer`)
-      if (outcome.status === 503 && body && called!.runs.length > 0) {
+      // What is made again may be refused by the app itself; and of what the store has lost nobody knows that it was made.
+      const isBusy = called!.repeatable && outcome.text === 'Busy.'
+      const isLost = this.#options.isForgotten(this.#began, now())
+      if (outcome.status === 503 && body && called!.runs.length > 0 && !isBusy && !isLost) {
         this.#violation('retry', `${name}: 503, and it was run`)
       }
       // The answer may have been cut off behind its last byte.
@@ -138,9 +142,10 @@ export class ClientCall {
       if (called!.cancelled && (outcome.how === 'ended' || hangs)) return true
       if (whole) return called!.cancelled
       // What could not be stored (or was forgotten, or has expired) and was not heard is lost; its client hears that there is nothing more.
-      const mayBeLost = this.#isUnstored() || mayForget || this.#isExpired(called!)
+      const mayBeLost = this.#isUnstored() || mayForget || this.#isExpired(called!, heard)
       return outcome.how === 'ended' && outcome.streamed && mayBeLost && heard.last !== undefined
     })
+    ledger.left(name)
     await this.#cancelled
     if (!answer || !called) return
     if (!heard.unstored && !this.#isUnstored() && !this.#options.mayForget)
@@ -198,9 +203,10 @@ export class ClientCall {
 
   /** What the run that answered has told came in its order and is all there; of others a beginning may be. */
   #checkNotifications(name: string, heard: Heard, told: { run: number; told: number }): void {
-    if (heard.unstored) return
-    const { isForgotten, now } = this.#options
-    const lossy = this.#late || this.#isUnstored() || isForgotten(this.#began, now())
+    // Of what has expired its owner cannot tell whether the store had it, and says it once more.
+    const { isForgotten, isOutlived, now } = this.#options
+    if (heard.unstored || this.#late || isOutlived(this.#began)) return
+    const lossy = this.#isUnstored() || isForgotten(this.#began, now())
     const numbers = new Map<number, number>()
     for (const { method, params } of heard.messages) {
       if (method !== 'notifications/message') continue
@@ -230,7 +236,10 @@ export class ClientCall {
     if (/^the tool failed in run/.test(error.message)) {
       if (!ends('throw')) this.#violation('truth', `${message}, and it did not`)
     } else if (/^nobody answered run/.test(error.message)) {
-      if (!this.#options.mayForget && !this.#late) this.#violation('truth', message)
+      // Whose standalone stream broke within its first event cannot say what it missed.
+      const { cannotResume, missed } = this.#options.client
+      if (!this.#options.mayForget && !this.#late && !cannotResume && !missed)
+        this.#violation('truth', message)
     } else if ((error.data as { reason?: string } | undefined)?.reason === 'interrupted') {
       // Its end may also have been told to those who listened, and refused by the store: for the next owner the call is open.
       if (!harmedSince(this.#began) && !this.#isUnstored())
@@ -238,7 +247,8 @@ export class ClientCall {
       // Which of the calls has taken its process with it, nobody knows: what was begun in two that died is not begun again.
       // (The store knows of it before the app does, so the second may have died in between.)
       const isLeft = runs.some(({ process }) => this.#options.isOverdue(process))
-      if (repeatable && !isLeft && !(runsOf(name) > 1 && harms() > 1))
+      // And what may have run is not run again where the store refuses its record.
+      if (repeatable && !isLeft && !this.#isUnstored() && !(runsOf(name) > 1 && harms() > 1))
         this.#violation('truth', `${message}, and it could be repeated`)
     } else if (/^The server (ended the stream|broke off|could not run|answered)/.test(error.message)) {
       if (!ends('break') && !harmedSince(this.#began)) this.#violation('truth', `${message}, and it did not`)
@@ -254,9 +264,11 @@ export class ClientCall {
     if (!breaks && !called.cancelled) this.#violation('throws', `${called.name}: 500 ${text}`)
   }
 
-  #isExpired({ runs }: Called): boolean {
+  /** Open in the log is only what a process took with it: that does not expire, and somebody settles it. */
+  #isExpired({ runs }: Called, { missed }: Heard): boolean {
     const { isOutlived } = this.#options
-    return runs.length > 0 && runs.every(({ over }) => over !== undefined && isOutlived(over))
+    if (runs.length === 0 || runs.some(({ killed }) => killed)) return false
+    return missed || runs.every(({ ended }) => ended !== undefined && isOutlived(ended))
   }
 
   #isUnstored(): boolean {

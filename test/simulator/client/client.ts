@@ -64,6 +64,8 @@ export class SimulatedClient {
    * did not hear, a question of a tool perhaps.
    */
   cannotResume = false
+  /** On one of its streams it was told that something has expired before it could be shown. */
+  missed = false
   readonly #answering: Promise<void>[] = []
   #left = false
 
@@ -142,6 +144,10 @@ export class SimulatedClient {
     const outcome = await this.send(request, {
       ...(onOpen && { onOpen }),
       onFrame: (frame) => {
+        if (frame.gap === 'expired-or-trimmed') {
+          heard.missed = true
+          this.missed = true
+        }
         const message = heard.take(frame)
         if (!message) return
         if (message.method === 'sampling/createMessage') this.#answer(message)

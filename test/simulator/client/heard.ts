@@ -12,6 +12,8 @@ export class Heard {
   /** The last id, to resume after. */
   last: string | undefined
   readonly messages: Message[] = []
+  /** It was told that something has expired before it could be shown. */
+  missed = false
   /** Some came without an id: the store was away, and what is missing is missing. */
   unstored = false
 

@@ -15,6 +15,8 @@ export class Listening {
   /** The second connection does not say where the first one stands. */
   readonly #asFirst: boolean
   #over = false
+  /** The second connection, as long as it is open. */
+  #another: Promise<unknown> | undefined
   #hangUp: (() => void) | undefined
 
   constructor(client: SimulatedClient, violations: Violations, time: Time, asFirst: boolean) {
@@ -31,18 +33,21 @@ export class Listening {
         this.#hangUp = hangUp
       })
       if (!this.#over) await pause()
+      // With an id it would ask for what the other one gets meanwhile.
+      await this.#another
     }
   }
 
   /** A second connection: the first one ends, and nothing comes on both. */
   async openAnother(): Promise<void> {
-    // With an id it would ask for what the first one gets meanwhile.
     if (!this.#asFirst) return
     const listen = () =>
       this.#client.listen(this.#heard, undefined, undefined, (hangUp) => {
         this.#time.after(400, hangUp)
       })
-    await this.#heard.asFirst(listen)
+    this.#another = this.#heard.asFirst(listen)
+    await this.#another
+    this.#another = undefined
   }
 
   /** All that the log has of the stream is heard, soon. */

@@ -2,6 +2,8 @@ export interface Frame {
   readonly id?: string
   readonly data?: string
   readonly retry?: number
+  /** Why something is missing before what comes. */
+  readonly gap?: string
 }
 
 /** What a client makes of an event stream that comes in pieces. Only whole frames count. */
@@ -17,11 +19,12 @@ export class SseReader {
 }
 
 function toFrame(text: string): Frame {
-  const frame: { id?: string; data?: string; retry?: number } = {}
+  const frame: { id?: string; data?: string; retry?: number; gap?: string } = {}
   for (const line of text.split('\n')) {
     if (line.startsWith('id: ')) frame.id = line.slice(4)
     else if (line.startsWith('data: ')) frame.data = line.slice(6)
     else if (line.startsWith('retry: ')) frame.retry = Number(line.slice(7))
+    else if (line.startsWith(': gap ')) frame.gap = line.slice(6)
   }
   return frame
 }

@@ -9,8 +9,13 @@ export async function checkExpired(world: World): Promise<void> {
   const { time, server, faults, violations } = world
   // Use that the store did not hear of is told it as soon as it hears again, and counts from then.
   while (time.now - faults.last < TOLD_AGAIN) await time.sleep(100)
-  // A call that nobody follows is given up a ttl later, and what it said until then was use of the session.
-  if (world.ledger.running.size > 0) await time.sleep(GONE_AFTER)
+  // A call that nobody follows is given up a ttl later, and what it said until then was use of the session. So is one that the
+  // app has been told of and has not begun with.
+  const isAsked = world.alive.some(({ app }) => app.pending > 0)
+  const runs = [...world.ledger.calls.values()].flatMap((call) => call.runs)
+  // Nor can it be known before that a tool broke off unheard.
+  await time.sleep(Math.max(0, ...runs.map(({ over = 0 }) => over - time.now)))
+  if (world.ledger.running.size > 0 || isAsked) await time.sleep(GONE_AFTER)
   await time.sleep(GONE_AFTER)
   const { sessions, events } = await server.memory.stats()
   if (sessions > 0) {

@@ -8,14 +8,6 @@ const EXCHANGE = 'src/session/cluster/exchange.ts'
 
 export const CLUSTER: readonly Mutant[] = [
   {
-    name: 'what was lost before the answer came is not looked for',
-    file: 'src/session/cluster/forwarded.ts',
-    replace: 'this.hear(LOOK)',
-    by: 'this.#tail?.nudge()',
-    with: ['connections-drop', 'messages-late', 'tool-asks'],
-    seeds: 200,
-  },
-  {
     name: 'whom the app would refuse hears 404 of an unknown session',
     file: 'src/session/app-word.ts',
     replace: 'if (response?.status === 401 || response?.status === 403) return relay(response)',

@@ -27,8 +27,8 @@ export const LIVE: readonly Mutant[] = [
   {
     name: 'a call that may have been made is made again',
     file: CALLS,
-    replace: 'return (await this.#look(streamId, requests)) ?? (this.has(streamId) ? {} : undefined)',
-    by: 'return undefined',
+    replace: 'if (known || this.has(streamId)) return known ?? {}',
+    by: '',
     with: ['kill', 'app-answers-json'],
     seeds: 100,
   },
@@ -66,8 +66,8 @@ export const LIVE: readonly Mutant[] = [
   },
   {
     name: 'a second GET does not end the first',
-    file: LIVE_SESSION,
-    replace: 'this.audience.end(streamId)',
+    file: SUBSCRIBERS,
+    replace: 'for (const subscriber of this.#options.log.listeners(streamId)) subscriber.close()',
     by: '',
     with: ['client-listens', 'client-opens-second-get', 'tool-announces'],
     seeds: 150,

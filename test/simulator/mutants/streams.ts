@@ -10,8 +10,8 @@ export const STREAMS: readonly Mutant[] = [
     file: TAIL,
     replace: 'update.before !== undefined && update.before <= this.#seen',
     by: 'update.before !== Number.NaN',
-    with: ['kill', 'client-listens', 'tool-announces', 'client-is-slow', 'messages-late', 'drain'],
-    seeds: 200,
+    with: ['messages-lost', 'tool-chatters'],
+    seeds: 100,
   },
   {
     name: 'the last message leaves the response open',
