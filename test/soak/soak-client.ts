@@ -127,7 +127,9 @@ export class SoakClient {
       if (isHonest) this.interrupted += 1
       else onWrong(`${tool} failed: ${error}`)
     }
-    this.longestWait = Math.max(this.longestWait, performance.now() - from)
+    const waited = performance.now() - from
+    this.longestWait = Math.max(this.longestWait, waited)
+    if (waited > LONG) onWrong(`${tool} (${tag}, ${JSON.stringify(args)}) took ${waited.toFixed(0)} ms`)
   }
 
   #justKilled(): boolean {
@@ -135,6 +137,8 @@ export class SoakClient {
   }
 }
 
+/** Milliseconds. The longest call lasts 1.5 s; it may be run twice, and its client comes back to it after a second or two. */
+const LONG = 10_000
 /** The error of the next owner of a session whose owner was killed. */
 const INTERRUPTED = /may or may not/i
 /** A connection that broke before it had an id. */

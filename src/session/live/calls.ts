@@ -6,7 +6,7 @@ import {
   isAppGone,
   isEventStream,
 } from '../../app/app.ts'
-import { delay, monotonicNow } from '../../clock.ts'
+import { monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog, OpenStream } from '../../store/port.ts'
@@ -19,23 +19,18 @@ import {
   streamHeaders,
   toPayload,
   unavailable,
-  type WholeAnswer,
 } from '../protocol/answer.ts'
 import { interrupted, interruptedAnswer } from '../protocol/interrupted.ts'
 import { idKey, isResponse, type Message, parseMessages, type Request } from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
 import { newStreamId, type StreamRef } from '../streams/stream.ts'
 import { AppSilent } from './ask-app.ts'
+import { AskedAgain, openPayload } from './asked-again.ts'
 import { Call } from './call.ts'
 import type { Handling, OwnerAnswer } from './handling.ts'
 import { isBusy, type LocalApp, LocalSessionLost } from './local-app.ts'
 import type { RequestIds } from './request-ids.ts'
 import { SessionLeft } from './session-left.ts'
-
-/** Milliseconds until a call is asked for again whose end waits for the store. */
-const WAITING = 100
-/** Calls of a session that are remembered for having been asked for again. */
-const MAX_ASKED_AGAIN = 1000
 
 export interface CallsOptions {
   readonly sessionId: string
@@ -83,13 +78,13 @@ type Begun = Pick<Running, 'request' | 'runs'> & {
 export class Calls {
   readonly #options: CallsOptions
   readonly #running = new Map<string, Running>()
-  /** Streams whose call was asked for again, and how often it has been begun here since. */
-  readonly #askedAgain = new Map<string, number>()
+  readonly #askedAgain: AskedAgain
   /** The session is not to be had here any more: what is begun now would be nobody's. */
   #left = false
 
   constructor(options: CallsOptions) {
     this.#options = options
+    this.#askedAgain = new AskedAgain({ ...options, running: this.#running })
   }
 
   get size(): number {
@@ -102,16 +97,16 @@ export class Calls {
 
   /** Rejects with `LocalSessionLost`, `NotTheirs`, `SessionLeft`, or with what the app threw. */
   async make(request: AppRequest, requests: readonly Request[], given: Handling): Promise<OwnerAnswer> {
-    const how = this.#asAskedLast(given)
+    const how = this.#askedAgain.note(given)
     const { sessionId, local, log, primes, attach, onUse, mayRepeat } = this.#options
     const { streamId, remote, principal } = how
-    const begun = this.#askedAgain.get(streamId)
-    const known = how.again && (await this.#find(streamId, request, requests))
+    const begun = this.#askedAgain.times(streamId)
+    const known = how.again && (await this.#askedAgain.find(streamId, request, requests))
     if (known?.next !== undefined) return this.make(request, requests, { ...how, streamId: known.next })
     if (known) return this.#resume(request, requests, how)
     if (how.again === 'unrecorded' && !(await mayRepeat(requests))) return interruptedAnswer(requests)
     // What was read is out of date: asked for twice, it was made, and may be over by now.
-    if (this.#askedAgain.get(streamId) !== begun) return this.make(request, requests, how)
+    if (this.#askedAgain.times(streamId) !== begun) return this.make(request, requests, how)
     const refused = this.#refuse(requests)
     if (refused) return refused
     // Where nobody waits any more, it may have been made elsewhere by now: by a node that took this one for gone.
@@ -332,54 +327,6 @@ export class Calls {
     return true
   }
 
-  /**
-   * A node that has another id asks once more under that one, and its first question may come after: by then the call is made,
-   * and perhaps over.
-   */
-  #asAskedLast(how: Handling): Handling {
-    const { streamId } = how
-    if (this.#askedAgain.has(streamId)) return how.again ? how : { ...how, again: 'recorded' }
-    if (!how.again) return how
-    this.#askedAgain.set(streamId, 0)
-    if (this.#askedAgain.size > MAX_ASKED_AGAIN)
-      this.#askedAgain.delete(this.#askedAgain.keys().next().value!)
-    return how
-  }
-
-  /** What is known of a call that may have been made; undefined: nothing. Rejects with `SessionLeft` as long as that is on its way. */
-  async #find(
-    streamId: string,
-    request: AppRequest,
-    requests: readonly Request[],
-  ): Promise<Known | undefined> {
-    const { log } = this.#options
-    if (this.has(streamId)) return {}
-    // It may have ended here a moment ago; and what the store does not take yet nobody finds in the log.
-    await log.flush()
-    if (log.waiting(streamId)) {
-      await delay(WAITING)
-      throw new SessionLeft('recorded')
-    }
-    const known = await this.#look(streamId, requests)
-    // Whoever has asked may have asked twice, and it is made by now.
-    if (known || this.has(streamId)) return known ?? {}
-    // A store that has lost what it knew of the call may also have lost under which name it was made again.
-    const text = openPayload(request)
-    for (const [next, running] of this.#running) if (openPayload(running.request) === text) return { next }
-    return undefined
-  }
-
-  /** What the log knows of a call; undefined: nothing, so that the app has not heard of it. */
-  async #look(streamId: string, requests: readonly Request[]): Promise<Known | undefined> {
-    const { store, sessionId } = this.#options
-    const [first, second] = (await store.read({ sessionId, streamId, after: 0, limit: 2 })).events
-    if (!first) return undefined
-    // A stream with nothing in it would tell its client nothing: it is told the refusal, that it was cancelled; or that
-    // nobody knows.
-    if (second?.kind !== 'end') return {}
-    return second.payload === '' ? { answer: interruptedAnswer(requests) } : parseEnd(second.payload)
-  }
-
   /** The call was made at an owner that is gone, and has been dealt with: only its stream is left to be read. */
   async #resume(request: AppRequest, requests: readonly Request[], how: Handling): Promise<OwnerAnswer> {
     const { sessionId, local, primes, attach } = this.#options
@@ -388,7 +335,7 @@ export class Calls {
     if (isBusy(allowed.status)) throw new AppSilent()
     if (allowed.status !== 200) return allowed
     const { streamId } = how
-    const answer = this.has(streamId) ? undefined : (await this.#look(streamId, requests))?.answer
+    const answer = this.has(streamId) ? undefined : (await this.#askedAgain.look(streamId, requests))?.answer
     if (answer) return answer
     const running = this.#running.get(streamId)
     if (running) running.joined = true
@@ -419,8 +366,7 @@ export class Calls {
     })
     const running: Running = { call, request, runs }
     this.#running.set(streamId, running)
-    const begun = this.#askedAgain.get(streamId)
-    if (begun !== undefined) this.#askedAgain.set(streamId, begun + 1)
+    this.#askedAgain.began(streamId)
     return running
   }
 }
@@ -428,20 +374,4 @@ export class Calls {
 /** Has the app not even begun with it? */
 function wasNotMade(error: unknown): boolean {
   return error instanceof AppSilent || error instanceof AppAway
-}
-
-/** A call that stands in the log: what its client is told, where that is no stream; or under which name it was made again. */
-interface Known {
-  readonly answer?: WholeAnswer
-  readonly next?: string
-}
-
-function parseEnd(payload: string): Known {
-  const end = JSON.parse(payload) as WholeAnswer | { readonly next: string }
-  return 'next' in end ? end : { answer: end }
-}
-
-/** What a later owner needs to run the request again, or to answer it with an error. */
-function openPayload(request: AppRequest): string {
-  return Buffer.from(request.body ?? '').toString()
 }

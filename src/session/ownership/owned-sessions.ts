@@ -2,27 +2,23 @@ import { type App, type AppRequest, isAppGone } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
 import { errorText, PersistError } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
-import { Stop, type StopSignal } from '../../stop.ts'
 import type { ClaimedSession, EventLog, OpenStream, SessionRecord } from '../../store/port.ts'
-import type { Store } from '../../store/store.ts'
 import { formatOf, isReadable } from '../../versions.ts'
-import { AppSilent } from '../live/ask-app.ts'
 import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
 import { LiveSession } from '../live/live-session.ts'
-import { type LocalApp, patienceOf } from '../live/local-app.ts'
+import type { LocalApp } from '../live/local-app.ts'
 import { SessionLeft } from '../live/session-left.ts'
 import { type Answer, appAway, refuse, shuttingDown, unavailable } from '../protocol/answer.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
+import { Claims } from './claims.ts'
+import type { Directory } from './directory.ts'
 import { Farewells } from './farewells.ts'
 import { HeldIds } from './held-ids.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { mayRepeat } from './lost-calls.ts'
 import type { Membership } from './membership.ts'
-import { openLocal, Refused, type Rehydrating, restore, settleLostCalls } from './rehydrate.ts'
-
-/** Where sessions and nodes are kept, and what carries messages: the store, or in sticky mode this process. */
-export type Directory = Pick<Store, 'sessions' | 'nodes' | 'bus'>
+import { patiently, Refused, settleLostCalls } from './rehydrate.ts'
 
 export interface OwnedSessionsOptions {
   readonly app: App
@@ -63,6 +59,7 @@ export class OwnedSessions {
   readonly #lifecycle = new Lifecycle()
   readonly #held: HeldIds
   readonly #farewells: Farewells
+  readonly #claims: Claims
   readonly live = new Map<string, LiveSession>()
   /** Sessions that the app is opening. */
   #opening = 0
@@ -73,6 +70,12 @@ export class OwnedSessions {
     const { ttl, logger } = options.settings
     this.#held = new HeldIds(ttl)
     this.#farewells = new Farewells({ isInUse: (local) => this.#isInUse(local), logger })
+    this.#claims = new Claims({
+      ...options,
+      farewells: this.#farewells,
+      newSession: (record, local) => this.#newSession(record, local),
+      onDropped: (live) => this.#drop(live),
+    })
   }
 
   /** May the app of this process know a session by this id, the client's or its own? */
@@ -145,7 +148,7 @@ export class OwnedSessions {
     const { ttl, maxSessionsPerPrincipal } = settings
     const limit = maxSessionsPerPrincipal < Number.POSITIVE_INFINITY ? { limit: maxSessionsPerPrincipal } : {}
     const generation = await directory.sessions.create({ ...session, owner, ttl, ...limit })
-    if (!(await this.#takeAlong({ id: session.id, generation }, owner))) throw lost(session.id)
+    if (!(await this.#claims.takeAlong({ id: session.id, generation, owner }))) throw lost(session.id)
     this.#lifecycle.on(session.id, 'opened')
     const live = this.#newSession({ ...session, generation, last: 0, delivered: 0 }, local)
     this.live.set(session.id, live)
@@ -217,7 +220,7 @@ export class OwnedSessions {
     try {
       if (await live.local.survives()) {
         if (call && this.#holds(live))
-          await this.#patiently((signal) => settleLostCalls(live, [call], log, signal))
+          await patiently(settings, (signal) => settleLostCalls(live, [call], log, signal))
         return
       }
     } catch (error) {
@@ -242,22 +245,6 @@ export class OwnedSessions {
         if (!(await directory.sessions.claim(live.id, claim))) await this.forget(live, true)
       }),
     )
-  }
-
-  /**
-   * A lease may be over while a session is on its way here, which is then in the name of a node that is gone: anybody could
-   * have it, and `reclaim` did not know of it. False: somebody does.
-   */
-  async #takeAlong(
-    { id, generation }: Pick<LiveSession, 'id' | 'generation'>,
-    owner: string,
-  ): Promise<boolean> {
-    const { directory, node } = this.#options
-    for (let holder = owner; node.id !== holder; ) {
-      holder = (await node.join()).id
-      if (!(await directory.sessions.claim(id, { owner: holder, generation, keep: true }))) return false
-    }
-    return true
   }
 
   /** Full, this node first lets the session go that has been idle for longest. */
@@ -353,8 +340,7 @@ export class OwnedSessions {
     let live: LiveSession | undefined
     try {
       await this.#farewells.silence(id)
-      const claimed = await this.#options.directory.sessions.claim(id, { owner, generation })
-      live = claimed && (await this.#rehydrate(claimed, principal, caller))
+      live = await this.#claims.claim({ id, generation, owner }, principal, caller)
     } catch (error) {
       this.#lifecycle.on(id, 'lost')
       if (error instanceof SessionLeft) return undefined
@@ -373,56 +359,6 @@ export class OwnedSessions {
     const given = live
     await this.#giveUp(given, () => this.#stop(given, true))
     return undefined
-  }
-
-  /** In bounded time: everybody who needs the session waits for it. */
-  async #rehydrate(record: ClaimedSession, principal: Principals, caller: AppRequest): Promise<LiveSession> {
-    const { app, settings } = this.#options
-    const farewells = this.#farewells
-    try {
-      return await this.#patiently((signal) =>
-        this.#revive(record, { app, settings, principal, caller, signal, farewells }),
-      )
-    } catch (error) {
-      await this.#options.directory.sessions
-        .release(record.id, record.generation)
-        .catch((failed: unknown) => {
-          const facts = { sessionId: record.id, error: errorText(failed) }
-          settings.logger.warn(facts, 'a session could not be given up; it is free when this node has left')
-        })
-      throw error
-    }
-  }
-
-  /** Runs `ask`, which gives up when it is told that it takes too long. */
-  async #patiently<T>(ask: (signal: StopSignal) => Promise<T>): Promise<T> {
-    const stop = new Stop()
-    const timer = setTimeout(() => stop.stop(), patienceOf(this.#options.settings))
-    timer.unref()
-    try {
-      return await ask(stop)
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-
-  async #revive(record: ClaimedSession, asked: Rehydrating): Promise<LiveSession> {
-    const local = await openLocal(record, asked)
-    const live = this.#newSession(record, local)
-    // The app has accepted whoever needs it. What comes now may take its time, and the session must not expire under it.
-    this.#options.onUse(live)
-    try {
-      await restore(live, record.state, asked.signal)
-      if (asked.signal.stopped) throw new AppSilent()
-      await settleLostCalls(live, record.open, this.#options.log, asked.signal)
-      if (!(await this.#takeAlong(live, record.owner!))) throw new SessionLeft()
-      return live
-    } catch (error) {
-      live.close()
-      this.#drop(live)
-      void this.#farewells.say(local)
-      throw error
-    }
   }
 
   #newSession(record: NewSession & Begun, local: LocalApp): LiveSession {

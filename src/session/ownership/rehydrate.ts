@@ -1,6 +1,6 @@
 import { type App, type AppRequest, type AppResponse, header } from '../../app/app.ts'
 import type { Settings } from '../../options.ts'
-import type { StopSignal } from '../../stop.ts'
+import { Stop, type StopSignal } from '../../stop.ts'
 import type { EventLog, OpenStream, SessionRecord, SessionState } from '../../store/port.ts'
 import { AppSilent, askApp } from '../live/ask-app.ts'
 import { Binding, NotTheirs } from '../live/binding.ts'
@@ -38,6 +38,18 @@ export interface Rehydrating {
   readonly principal: Principals
   readonly signal: StopSignal
   readonly farewells: Farewells
+}
+
+/** Runs `ask`, which gives up when it is told that it takes too long. */
+export async function patiently<T>(settings: Settings, ask: (signal: StopSignal) => Promise<T>): Promise<T> {
+  const stop = new Stop()
+  const timer = setTimeout(() => stop.stop(), patienceOf(settings))
+  timer.unref()
+  try {
+    return await ask(stop)
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /**

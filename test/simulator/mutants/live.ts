@@ -1,5 +1,6 @@
 import type { Mutant } from './mutant.ts'
 
+const ASKED_AGAIN = 'src/session/live/asked-again.ts'
 const CALL = 'src/session/live/call.ts'
 const CALLS = 'src/session/live/calls.ts'
 const LIVE_SESSION = 'src/session/live/live-session.ts'
@@ -26,8 +27,8 @@ export const LIVE: readonly Mutant[] = [
   },
   {
     name: 'a call that may have been made is made again',
-    file: CALLS,
-    replace: 'if (known || this.has(streamId)) return known ?? {}',
+    file: ASKED_AGAIN,
+    replace: 'if (known || running.has(streamId)) return known ?? {}',
     by: '',
     with: ['kill', 'app-answers-json'],
     seeds: 100,
