@@ -4,6 +4,7 @@ import { portableAuthInfo } from '../app/auth-info.ts'
 import { monotonicNow } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
 import { findInitialize } from '../json.ts'
+import { withoutQuery } from '../logger.ts'
 import type { Settings } from '../options.ts'
 import type { EventLog } from '../store/port.ts'
 import { PROFILE } from '../versions.ts'
@@ -131,7 +132,7 @@ export class Engine {
       return relay(await this.#options.app.fetch(request))
     } catch (error) {
       this.#options.settings.logger.error(
-        { url: request.url, error: errorText(error) },
+        { url: withoutQuery(request.url), error: errorText(error) },
         'the app did not answer',
       )
       return refuse(502, 'The app behind this server did not answer.')

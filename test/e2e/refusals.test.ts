@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type RequestListener } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import express, { type RequestHandler } from 'express'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { MemoryEventStore, openStore, PersistError, type Store, withPersistence } from '../../src/index.ts'
 import { appShape } from '../support/apps/app-shapes.ts'
@@ -170,10 +171,17 @@ it('a key that stands in a query does not stand in the log', async () => {
     for (const each of [handler, passing]) await each.close({ deadline: 0 })
     for (const each of [close, front.close, behind.close]) await each()
   })
+  const read = await listen(
+    express()
+      .use(express.json())
+      .use(handler as RequestHandler) as RequestListener,
+  )
+  onTestFinished(read.close)
   const query = '?api_key=hers'
-  for (const url of [`${origin}/mcp${query}`, `${origin}/other${query}`, `${front.origin}/other${query}`])
-    await fetch(url, { method: 'POST', body: '{}' }).catch(() => {})
-  await until('the lines', () => lines.length >= 3)
+  const headers = { 'content-type': 'application/json' }
+  for (const to of [`${origin}/mcp`, `${origin}/other`, `${front.origin}/other`, `${read.origin}/other`])
+    await fetch(to + query, { method: 'POST', headers, body: '{}' }).catch(() => {})
+  await until('the lines', () => lines.length >= 4)
   expect(JSON.stringify(lines)).not.toContain('hers')
 })
 
