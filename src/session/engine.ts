@@ -210,14 +210,13 @@ export class Engine {
 
   async #route(given: AppRequest, canonical?: string): Promise<Answer> {
     const { app, settings } = this.#options
-    const request =
+    const asked =
       given.authInfo === undefined ? given : { ...given, authInfo: portableAuthInfo(given.authInfo) }
+    // What a revision without sessions asks is none of a session's: nobody has looked at whose that is.
+    const request = isSessionless(asked.headers['mcp-protocol-version']) ? withoutSession(asked) : asked
     const id = request.headers['mcp-session-id']
-    // The app's own business: and none of a session's, for nobody has looked at whose that is.
-    if (isSessionless(request.headers['mcp-protocol-version'])) {
-      return relay(await app.fetch(id === undefined ? request : withoutSession(request)))
-    }
     if (id === undefined) {
+      // Whatever else it says: the app opens a session for it.
       const initialize = request.method === 'POST' && findInitialize(request.parsed)
       return initialize ? this.#opening.initialize(request, initialize) : relay(await app.fetch(request))
     }
