@@ -49,7 +49,10 @@ export class Opening {
     }
 
     const binding = new Binding(settings, undefined)
-    const local = new LocalApp({ app, settings, sessionId: id, publicId: id, caller: request, binding })
+    // Which revision it is, the answer says; what the request claimed would be wrong about all that we ask in its name.
+    const { 'mcp-protocol-version': _, ...ownHeaders } = request.headers
+    const caller = { ...request, headers: ownHeaders }
+    const local = new LocalApp({ app, settings, sessionId: id, publicId: id, caller, binding })
     try {
       const streams = isEventStream(response)
       const text = streams ? '' : (await readBody(response)).toString()

@@ -2,6 +2,7 @@ import { expect, it, onTestFinished } from 'vitest'
 import { serveFront, wrap } from '../support/apps/front.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { listen } from '../support/net/listen.ts'
+import { until } from '../support/wait.ts'
 import { statusOf } from './support.ts'
 
 // Apps open a session for an `initialize` whatever its headers say.
@@ -22,8 +23,9 @@ it.each(['express5', 'fastify', 'hono', 'url'] as const)(
       expect(opened.status).toBe(200)
       client.session = opened.headers.get('mcp-session-id') ?? undefined
       expect(await store.sessions.get(client.session!)).toBeDefined()
-      expect(await client.tool('counter')).toBe('1')
-      await client.listen()
+      const listening = await client.listen()
+      await client.tool('burst', { tag: 'heard', count: 1, via: 'standalone' })
+      await until('what is said outside of calls', () => listening.logs.includes('heard:1'))
     }
     const third = new RawClient(url)
     expect(await statusOf(third.post(third.initialize(), sessionless))).toBe(503)
