@@ -2,7 +2,8 @@ import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
-import { PersistError } from '../errors.ts'
+import { maskUrl, PersistError } from '../errors.ts'
+import { withoutQuery } from '../logger.ts'
 import type { App } from './app.ts'
 import { FactoryApp, type ServerFactory } from './factory-app.ts'
 import { FetchApp, type Fetcher } from './fetch-app.ts'
@@ -150,8 +151,10 @@ function remote(given: string | URL): ResolvedApp {
   const text = String(given)
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
-    throw refuse(`the url "${text}"`, 'it must start with http:// or https://')
+    throw refuse(named(text), 'it must start with http:// or https://')
   }
+  if (url.search !== '' || url.hash !== '')
+    throw refuse(named(text), 'it must end with the path, for each request brings a query of its own')
   const upstream = new Upstream(url)
   const tunnels = new Tunnels(upstream)
   return {
@@ -163,6 +166,11 @@ function remote(given: string | URL): ResolvedApp {
     tunnels,
     ...(url.pathname !== '/' && { path: url.pathname }),
   }
+}
+
+/** Without what is nobody's business: a password, a key in the query. */
+function named(url: string): string {
+  return `the url "${withoutQuery(maskUrl(url))}"`
 }
 
 function refuse(got: string, hint: string): PersistError {

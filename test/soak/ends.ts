@@ -59,5 +59,5 @@ function median(some: readonly number[]): number {
 }
 
 function facts({ took, longestCall }: End): string {
-  return `${took.toFixed(0)} ms, and the longest call that ran meanwhile ${longestCall.toFixed(0)} ms`
+  return `${took.toFixed(0)} ms, and the last of its calls ${longestCall.toFixed(0)} ms`
 }

@@ -12,6 +12,8 @@ export class RoundRobinProxy {
   backends: string[]
   /** How many requests each backend got. */
   readonly counts = new Map<string, number>()
+  /** POSTs that have no whole answer yet, by their backends. */
+  readonly #calls = new Map<string, Set<{ ended?: number }>>()
   #next = 0
   #listening: Listening | undefined
 
@@ -33,6 +35,16 @@ export class RoundRobinProxy {
     await this.#listening!.close()
   }
 
+  /**
+   * The calls that are at that backend now. What it returns says how long it took until the last of them was answered, in ms;
+   * as far as that has happened.
+   */
+  callsAt(backend: string): () => number {
+    const from = performance.now()
+    const calls = [...(this.#calls.get(backend) ?? [])]
+    return () => Math.max(0, ...calls.map(({ ended = performance.now() }) => ended - from))
+  }
+
   async #handle(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const body = await buffer(req).catch(() => undefined)
     if (body) this.#send(req, res, body, this.#next++, this.backends.length)
@@ -42,8 +54,22 @@ export class RoundRobinProxy {
     const backend = this.backends[turn % this.backends.length]
     if (backend === undefined || left === 0) return void res.writeHead(503).end()
     this.counts.set(backend, (this.counts.get(backend) ?? 0) + 1)
+    const over = req.method === 'POST' ? this.#called(backend) : () => {}
+    res.on('close', over)
     // Its own turns, whoever else comes meanwhile: each backend is tried once.
-    const onUnreachable = () => this.#send(req, res, body, turn + 1, left - 1)
+    const onUnreachable = () => {
+      over()
+      this.#send(req, res, body, turn + 1, left - 1)
+    }
     forward(backend, req, res, undefined, { body, onUnreachable })
+  }
+  #called(backend: string): () => void {
+    const call: { ended?: number } = {}
+    const calls = this.#calls.get(backend) ?? new Set()
+    this.#calls.set(backend, calls.add(call))
+    return () => {
+      call.ended ??= performance.now()
+      calls.delete(call)
+    }
   }
 }
