@@ -32,6 +32,9 @@ export interface EngineOptions {
   readonly sweep: (limit: number) => Promise<boolean>
 }
 
+/** Milliseconds that a client may take beyond the retry that it was told, once more, to be back at its stream. */
+const COMES_BACK = 1000
+
 /** Visible ASCII, by the protocol (MCP 2025-11-25, "Session Management"); the length is ours. */
 const SESSION_ID = /^[\x21-\x7e]{1,256}$/
 
@@ -144,7 +147,8 @@ export class Engine {
    * resume at another node. New calls wait at the node that they came to until the session has left, and are for its next
    * owner: so a drain lasts as long as its longest call, and not as long as its clients are busy. Whatever else still
    * comes is served as ever, for calls that run may wait for it: answers, cancellations, progress, streams. Nobody is
-   * turned away before nobody can come any more, which `connected` tells.
+   * turned away before nobody can come any more, which `connected` tells. A call that is not followed by anybody is waited
+   * for only as long as its client may be on its way back to it: it may have gone with a node that died.
    */
   async drain(deadline: number, connected: () => boolean): Promise<void> {
     const { retry } = this
@@ -157,7 +161,7 @@ export class Engine {
     // and again: what comes over the connections that are left may bring sessions and streams back.
     while (monotonicNow() < until) {
       forwarder.cutStandalone(retry)
-      await this.#holder.handOverQuiet(retry)
+      await this.#holder.handOverQuiet(retry, 2 * retry + COMES_BACK)
       if (live.size === 0) forwarder.cutSince(began, retry)
       if (live.size === 0 && !this.#isAwaited && !forwarder.busy && !connected()) break
       await new Promise((resolve) => setTimeout(resolve, 10))

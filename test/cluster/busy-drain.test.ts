@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { appShape } from '../support/apps/app-shapes.ts'
 import { storeSpace } from '../support/backends.ts'
 import { RawClient, textOf } from '../support/clients/raw-client.ts'
-import { serveCluster } from '../support/cluster.ts'
+import { hostCluster, serveCluster } from '../support/cluster.ts'
 
 const DEADLINE = 20_000
 /** What a drain may take beyond the longest call that ran when it began; a loaded machine gets its time. */
@@ -45,5 +45,31 @@ describe.each(['sqlite', 'redis', 'postgres'] as const)('three nodes on %s', (ba
     over = true
     await Promise.all(busy)
     expect(done.length).toBeGreaterThan(before)
+  }, 60_000)
+})
+
+describe('three processes', () => {
+  it('drain: a call whose client went with the node that it had asked keeps nobody waiting', async () => {
+    const space = await storeSpace('sqlite')
+    onTestFinished(() => space.remove())
+    const cluster = await hostCluster({ shape: 'factory', store: space.url, deadline: DEADLINE })
+    onTestFinished(() => cluster.close())
+    const [owner, edge, other] = cluster.nodes
+    const client = await RawClient.open(owner!.url)
+    const lost = client.clone(edge!.url)
+    const running = await lost.stream(lost.toolCall('slow', { tag: 'lost', steps: 200, ms: 100 }))
+    await running.count(2)
+    // The client gives its connection up as the node dies, and does not come back: it has made its call anew elsewhere.
+    await edge!.host.kill('SIGKILL')
+    lost.close()
+
+    const drained = performance.now()
+    const ended = owner!.host.kill('SIGTERM')
+    const caller = client.clone(other!.url)
+    const answer = await caller.call(caller.toolCall('echo', { text: 'meanwhile' }), DEADLINE)
+    expect(textOf(answer.result)).toBe('meanwhile')
+    expect(await ended).toBe(0)
+    // Three beats that do not come, and as long as a client may take to come back.
+    expect(performance.now() - drained).toBeLessThan(7000 + SPARE)
   }, 60_000)
 })

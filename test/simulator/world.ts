@@ -270,6 +270,7 @@ export class World {
         this.nodes.some(({ store }) => store.isAwaySince(moment)) ||
         this.writes.isForgotten(moment - LEASE * 1000, time.now),
       isOutlived: (moment) => this.isOutlived(moment),
+      isOld: (moment) => time.now - moment >= TTL * 500,
       harmedSince: (moment) => this.harmedSince(moment),
       harms: () => ledger.harms.length,
       runsOf: (call) => this.writes.records(call).length,

@@ -27,7 +27,7 @@ import { newStreamId, type StreamRef } from '../streams/stream.ts'
 import { AppSilent } from './ask-app.ts'
 import { AskedAgain, openPayload } from './asked-again.ts'
 import { Call } from './call.ts'
-import type { Handling, OwnerAnswer } from './handling.ts'
+import { type Handling, isAwaited, type OwnerAnswer } from './handling.ts'
 import { isBusy, type LocalApp, LocalSessionLost } from './local-app.ts'
 import type { RequestIds } from './request-ids.ts'
 import { SessionLeft } from './session-left.ts'
@@ -177,15 +177,18 @@ export class Calls {
 
   /** Gives up what nobody has followed for `ttl` ms. */
   endForgotten(ttl: number): void {
-    const now = monotonicNow()
     for (const { call } of this.#running.values()) {
-      if (this.#isFollowed(call)) call.lastFollowed = now
-      else if (now - call.lastFollowed >= ttl) {
-        const facts = { sessionId: this.#options.sessionId, streamId: call.streamId }
-        this.#options.settings.logger.warn(facts, 'a call was given up: nobody has followed it for a ttl')
-        void call.giveUp()
-      }
+      if (!this.#isForgotten(call, ttl)) continue
+      const facts = { sessionId: this.#options.sessionId, streamId: call.streamId }
+      this.#options.settings.logger.warn(facts, 'a call was given up: nobody has followed it for a ttl')
+      void call.giveUp()
     }
+  }
+
+  /** Has nobody followed any of them for `ms`? */
+  areForgotten(ms: number): boolean {
+    // Each is looked at: to look is to note that somebody is there.
+    return [...this.#running.values()].filter(({ call }) => !this.#isForgotten(call, ms)).length === 0
   }
 
   /** Somebody who followed it has gone: a client that comes and goes between two looks was there all the same. */
@@ -197,6 +200,12 @@ export class Calls {
   /** Does somebody wait for one of them? */
   get followed(): boolean {
     return [...this.#running.values()].some(({ call }) => this.#isFollowed(call))
+  }
+
+  #isForgotten(call: Call, ms: number): boolean {
+    const now = monotonicNow()
+    if (this.#isFollowed(call)) call.lastFollowed = now
+    return now - call.lastFollowed >= ms
   }
 
   #isFollowed(call: Call): boolean {
@@ -348,8 +357,7 @@ export class Calls {
     const call: Call = new Call({
       streamId,
       requests,
-      // A node that died says of none of its clients that they have gone.
-      isAwaited: () => how?.gone?.stopped === false && how.remote?.isWaiting() !== false,
+      isAwaited: () => how !== undefined && isAwaited(how),
       local,
       log,
       ids,

@@ -24,6 +24,11 @@ export interface SessionRequest {
 
 export type Handling = Pick<SessionRequest, 'principal' | 'streamId' | 'again' | 'gone' | 'remote'>
 
+/** Does somebody wait for the answer? A node that died says of none of its clients that they have gone. */
+export function isAwaited({ gone, remote }: Pick<Handling, 'gone' | 'remote'>): boolean {
+  return !gone?.stopped && remote?.isWaiting() !== false
+}
+
 /** To a client of this process the owner answers with a tail; to another node with where to follow the stream. */
 export type OwnerAnswer =
   | Answer

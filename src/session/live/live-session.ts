@@ -27,7 +27,7 @@ import type { NewTail } from '../streams/new-tail.ts'
 import { SessionLog } from '../streams/session-log.ts'
 import { STANDALONE } from '../streams/stream.ts'
 import { Calls } from './calls.ts'
-import type { Handling, OwnerAnswer } from './handling.ts'
+import { type Handling, isAwaited, type OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import { RequestIds } from './request-ids.ts'
 import { SessionLeft } from './session-left.ts'
@@ -176,7 +176,17 @@ export class LiveSession {
   /** Is somebody there who listens, or waits for an answer? A call that nobody follows is no use of the session. */
   get inUse(): boolean {
     if (this.listening || this.#calls.followed) return true
-    return [...this.#requests].some(({ gone }) => !gone?.stopped)
+    return this.#isAwaited
+  }
+
+  /** Nothing runs here, or nothing that anybody has followed for `ms`. */
+  isQuiet(ms: number): boolean {
+    if (!this.busy) return true
+    return !this.#log.unstored && !this.#isAwaited && this.#calls.areForgotten(ms)
+  }
+
+  get #isAwaited(): boolean {
+    return [...this.#requests].some(isAwaited)
   }
 
   get calls(): number {

@@ -185,9 +185,12 @@ export class OwnedSessions {
     this.#farewells.close()
   }
 
-  /** The same for those in which nothing runs at the moment: what comes next is for another node. */
-  async handOverQuiet(retry: number): Promise<void> {
-    const quiet = [...this.live.values()].filter((live) => !live.busy)
+  /**
+   * The same for those in which nothing runs at the moment, or nothing that anybody has followed for `forgotten` ms: what comes
+   * next is for another node.
+   */
+  async handOverQuiet(retry: number, forgotten = Number.POSITIVE_INFINITY): Promise<void> {
+    const quiet = [...this.live.values()].filter((live) => live.isQuiet(forgotten))
     await Promise.all(quiet.map(({ id }) => this.#leave(id, retry)))
   }
 

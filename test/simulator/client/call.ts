@@ -63,6 +63,8 @@ export interface CallOptions {
   readonly isCutOffSince: (moment: number) => boolean
   /** Is that longer ago than a ttl, and was some process harmed meanwhile? Who is held up for so long finds events gone. */
   readonly isOutlived: (moment: number) => boolean
+  /** Is it half a ttl ago? */
+  readonly isOld: (moment: number) => boolean
   /** Was any process or its way to the store harmed since then? */
   readonly harmedSince: (moment: number) => boolean
   /** How often that has happened. */
@@ -242,7 +244,9 @@ export class ClientCall {
         this.#violation('truth', message)
     } else if ((error.data as { reason?: string } | undefined)?.reason === 'interrupted') {
       // Its end may also have been told to those who listened, and refused by the store: for the next owner the call is open.
-      if (!harmedSince(this.#began) && !this.#isUnstored())
+      // And what another node was asked for so long ago may have been recorded, and the record have expired.
+      const isOld = this.#options.isOld(this.#began)
+      if (!harmedSince(this.#began) && !this.#isUnstored() && !isOld)
         this.#violation('truth', `${message}, and every process went on`)
       // Which of the calls has taken its process with it, nobody knows: what was begun in two that died is not begun again.
       // (The store knows of it before the app does, so the second may have died in between.)

@@ -60,8 +60,8 @@ export const CLUSTER: readonly Mutant[] = [
     file: EXCHANGE,
     replace: 'if (left) asked?.gone.stop()',
     by: '',
-    with: ['app-answers-json', 'tool-never-answers', 'client-cuts'],
-    seeds: 200,
+    with: ['app-answers-json', 'app-hangs', 'client-cuts'],
+    seeds: 100,
   },
   {
     name: 'a question that comes twice is worked at twice',

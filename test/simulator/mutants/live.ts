@@ -14,8 +14,8 @@ export const LIVE: readonly Mutant[] = [
     file: CALLS,
     replace: 'const recorded = await this.#record(running)',
     by: 'const recorded = true',
-    with: ['kill', 'app-answers-json', 'messages-lost'],
-    seeds: 250,
+    with: ['tool-kills', 'app-answers-json'],
+    seeds: 40,
   },
   {
     name: 'a forwarded call is made though its record could not be stored',
