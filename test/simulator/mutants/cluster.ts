@@ -26,7 +26,7 @@ export const CLUSTER: readonly Mutant[] = [
   {
     name: 'a drain waits for nothing to run',
     file: ENGINE,
-    replace: 'await this.#holder.handOverQuiet(retry)',
+    replace: 'await this.#holder.handOverQuiet(retry, 2 * retry + COMES_BACK)',
     by: '',
     with: ['drain'],
     seeds: 20,
