@@ -1,11 +1,9 @@
 import type { App, AppRequest } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
-import { errorText } from '../../errors.ts'
 import type { Settings } from '../../options.ts'
 import { Stop, type StopSignal } from '../../stop.ts'
 import { type Cursor, parseEventId } from '../../store/event-id.ts'
 import type { EventLog, OpenStream, SessionState } from '../../store/port.ts'
-import { FORMATS, formatOf } from '../../versions.ts'
 import {
   type Answer,
   clientHeaders,
@@ -30,15 +28,12 @@ import { Calls } from './calls.ts'
 import { type Handling, isAwaited, type OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import { RequestIds } from './request-ids.ts'
-import { SessionLeft } from './session-left.ts'
-import { changesState, isFull, stateAfter } from './session-state.ts'
 import { openTap } from './standalone-stream.ts'
+import { StoredState } from './stored-state.ts'
 import { Subscribers } from './subscribers.ts'
 
 // Appends under way before the app is held back.
 const MAX_PENDING = 256
-// Milliseconds after which state that the store did not take is stored again.
-const SAVE_AGAIN = 250
 
 export interface LiveSessionOptions {
   readonly id: string
@@ -80,23 +75,26 @@ export class LiveSession {
   readonly #ids: RequestIds
   readonly #calls: Calls
   readonly #stop = new Stop()
-  #state: SessionState
+  readonly #state: StoredState
   readonly audience: Subscribers
   /** Monotonic ms. */
   lastUsed = monotonicNow()
   /** Requests that have no answer yet. */
   readonly #requests = new Set<Handling>()
-  #unsaved = false
   /** The instance was told that its client is initialized: should that come late as well, it is not told twice. */
   #told = false
   #deleting = false
 
   constructor(options: LiveSessionOptions) {
     this.#options = options
-    this.#state = options.state
     this.#ids = new RequestIds(options.generation)
     const { id: sessionId, log, settings, generation, last: began, onLost, local } = options
-    local.binding.onChange = () => this.#save(this.#state)
+    this.#state = new StoredState({
+      ...options,
+      sessionId,
+      binding: local.binding,
+      isClosed: () => this.closed,
+    })
     const { ttl, eventLimit: limit, onStoreError, logger, sticky } = settings
     this.#log = new SessionLog({
       log,
@@ -134,7 +132,7 @@ export class LiveSession {
       attach: (stream, headers, how) => this.audience.attach(stream, headers, how),
       pace: () => this.#pace(),
       onUse: () => this.#used(),
-      onAnswered: (request, response) => this.#answered(request, response),
+      onAnswered: (request, response) => this.#state.answered(request, response),
       onBroken: (call) => this.#broken(call),
       mayRepeat: options.mayRepeat,
       onEnd: () => {
@@ -150,10 +148,6 @@ export class LiveSession {
 
   get generation(): number {
     return this.#options.generation
-  }
-
-  get state(): SessionState {
-    return this.#state
   }
 
   get local(): LocalApp {
@@ -251,16 +245,9 @@ export class LiveSession {
     this.#told = true
   }
 
-  /**
-   * Stores whose the session is, where that was found out before it came to life; and in which format it is from now on,
-   * before anything of that format is appended.
-   */
-  async saveClaimed(): Promise<void> {
-    const { principalSource, credential } = this.local.binding.state
-    const known = this.#state
-    const isBound =
-      principalSource === known.principalSource && credential?.digest === known.credential?.digest
-    if (!isBound || formatOf(known) !== FORMATS.writes) await this.#save(known)
+  /** See `StoredState`. */
+  saveClaimed(): Promise<void> {
+    return this.#state.saveClaimed()
   }
 
   /** Runs a request again that was not finished, for the `runs`th time. */
@@ -316,7 +303,7 @@ export class LiveSession {
     const sent = toMessages(request.parsed)
     // Not JSON-RPC: the app knows what to say to that.
     if (!sent) return relayWhole(await this.local.fetch(request, how), this.id)
-    if (sent.some((message) => this.#ids.isForSuccessor(message))) await this.#confirmOwned()
+    if (sent.some((message) => this.#ids.isForSuccessor(message))) await this.#state.confirmOwned()
     const messages = sent
       .map((message) => this.#ids.inbound(message))
       .filter((message) => message !== undefined)
@@ -326,8 +313,7 @@ export class LiveSession {
     const changed = messages.length < sent.length || messages.some((message, i) => message !== sent[i])
     const inner = changed ? withMessages(request, messages, Array.isArray(request.parsed)) : request
     const requests = messages.filter(isRequest)
-    if (requests.length > 0)
-      return this.#refuseSubscribing(requests) ?? this.#calls.make(inner, requests, how)
+    if (requests.length > 0) return this.#state.refuse(requests) ?? this.#calls.make(inner, requests, how)
 
     const response = await this.local.fetch(inner, how)
     if (response.status < 300) {
@@ -335,17 +321,6 @@ export class LiveSession {
       await this.#notified(messages)
     }
     return relayWhole(response, this.id)
-  }
-
-  /**
-   * The client has heard of a later owner, and this node has not (it may not reach the store): what is said to that one
-   * must not be swallowed here. But a client may say anything: the store knows. Rejects with `SessionLeft`, or as the store.
-   */
-  async #confirmOwned(): Promise<void> {
-    const { saveState, onLost } = this.#options
-    if (await saveState(this.#state, this.local.binding.principal)) return
-    onLost()
-    throw new SessionLeft()
   }
 
   /** What is meant for an instance that is gone: accepted like any other, and dropped. */
@@ -357,14 +332,6 @@ export class LiveSession {
       headers: allowed.headers.filter(noContent),
       body: '',
     }
-  }
-
-  #refuseSubscribing(requests: readonly Request[]): Answer | undefined {
-    const { settings } = this.#options
-    const asked = requests.reduce(stateAfter, this.#state)
-    if (asked === this.#state || !isFull(asked, this.#state, settings.maxSubscriptions)) return undefined
-    settings.logger.warn({ sessionId: this.id }, 'a session has as many subscriptions as it may have')
-    return refuse(429, 'Too many subscriptions of this session')
   }
 
   async #notified(messages: readonly Message[]): Promise<void> {
@@ -439,37 +406,12 @@ export class LiveSession {
     if (!this.#deleting) await this.#options.onBroken(call)
   }
 
-  async #answered(request: Request, response: Message): Promise<void> {
-    if (changesState(request) && response.error === undefined)
-      await this.#save(stateAfter(this.#state, request))
-  }
-
-  async #save(changed: SessionState): Promise<void> {
-    const { saveState, onLost, settings, local } = this.#options
-    const { principalSource: _source, credential: _credential, ...state } = changed
-    this.#state = { ...state, ...local.binding.state, format: FORMATS.writes }
-    try {
-      this.#unsaved = false
-      if (!(await saveState(this.#state, local.binding.principal))) onLost()
-    } catch (error) {
-      // The session goes on with it; it is stored soon, or at the next use: its next owner must not miss it.
-      this.#unsaved = true
-      void delay(SAVE_AGAIN).then(() => {
-        if (this.#unsaved && !this.closed) void this.#save(this.#state)
-      })
-      settings.logger.error(
-        { operation: 'update', sessionId: this.id, error: errorText(error) },
-        'state is not stored',
-      )
-    }
-  }
-
   #isWritten(streamId: string): boolean {
     return streamId === STANDALONE || this.#calls.has(streamId) || this.#log.waiting(streamId)
   }
 
   #primes(request: AppRequest): boolean {
-    return primes(request, this.#state, this.#options.settings)
+    return primes(request, this.#state.current, this.#options.settings)
   }
 
   async #pace(): Promise<void> {
@@ -479,7 +421,7 @@ export class LiveSession {
   #used(): void {
     this.lastUsed = monotonicNow()
     this.#options.onUse()
-    if (this.#unsaved) void this.#save(this.#state)
+    this.#state.saveUnsaved()
   }
 
   #quiet(): void {
