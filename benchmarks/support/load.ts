@@ -54,6 +54,22 @@ export interface Call {
   readonly forwarded: boolean
 }
 
+const initialize = {
+  jsonrpc: '2.0',
+  id: 0,
+  method: 'initialize',
+  params: {
+    protocolVersion: '2025-11-25',
+    capabilities: {},
+    clientInfo: { name: 'bench', version: '1.0.0' },
+  },
+}
+const initialized = { jsonrpc: '2.0', method: 'notifications/initialized' }
+
+/** The requests of a session's life. */
+export const STEPS = ['initialize', 'initialized', 'call', 'DELETE'] as const
+export type Step = (typeof STEPS)[number]
+
 /** One MCP session over one kept-alive connection to each port, with no more than HTTP in between. */
 export class LoadClient {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 })
@@ -68,13 +84,8 @@ export class LoadClient {
   }
 
   async open(): Promise<void> {
-    const params = {
-      protocolVersion: '2025-11-25',
-      capabilities: {},
-      clientInfo: { name: 'bench', version: '1.0.0' },
-    }
-    await this.#post({ jsonrpc: '2.0', id: 0, method: 'initialize', params })
-    await this.#post({ jsonrpc: '2.0', method: 'notifications/initialized' })
+    await this.#post(initialize)
+    await this.#post(initialized)
   }
 
   /** One tool call; rejects unless exactly its own answer came back, once. */
@@ -94,20 +105,42 @@ export class LoadClient {
     return { from, to, forwarded }
   }
 
+  /**
+   * A session's whole life: opened, used for one call, ended; rejects as `call` does. The milliseconds that its steps took.
+   */
+  async live(): Promise<Readonly<Record<Step, number>>> {
+    const times: number[] = [now()]
+    const step = async (work: Promise<unknown>) => {
+      await work
+      times.push(now())
+    }
+    this.#sessionId = undefined
+    await step(this.#post(initialize))
+    await step(this.#post(initialized))
+    await step(this.call())
+    await step(this.#send('DELETE'))
+    const took = STEPS.map((name, i) => [name, times[i + 1]! - times[i]!])
+    return Object.fromEntries(took) as Record<Step, number>
+  }
+
   close(): void {
     this.#agent.destroy()
   }
 
   #post(message: object): Promise<string> {
+    return this.#send('POST', message)
+  }
+
+  #send(method: 'POST' | 'DELETE', message?: object): Promise<string> {
     const port = this.#ports[this.#next++ % this.#ports.length]!
     const headers: Record<string, string> = {
-      'content-type': 'application/json',
+      ...(message && { 'content-type': 'application/json' }),
       accept: 'application/json, text/event-stream',
       ...(this.#sessionId && { 'mcp-session-id': this.#sessionId, 'mcp-protocol-version': '2025-11-25' }),
     }
     return new Promise((resolve, reject) => {
       const outgoing = request(
-        { host: '127.0.0.1', port, path: '/mcp', method: 'POST', headers, agent: this.#agent },
+        { host: '127.0.0.1', port, path: '/mcp', method, headers, agent: this.#agent },
         (response) => {
           this.#sessionId ??= response.headers['mcp-session-id'] as string | undefined
           let body = ''
@@ -123,7 +156,7 @@ export class LoadClient {
         },
       )
       outgoing.on('error', reject)
-      outgoing.end(JSON.stringify(message))
+      outgoing.end(message && JSON.stringify(message))
     })
   }
 }
