@@ -1,5 +1,5 @@
 import type { Store } from 'mcp-persist'
-import { observed } from './observed-store.ts'
+import { observed } from '../../test/support/observed-store.ts'
 
 /** Counts the operations of a store as they begin, and the sessions that touches are for. */
 export function counted(store: Store, counts: Record<string, number>): Store {

@@ -1,5 +1,5 @@
 import type { Store } from 'mcp-persist'
-import { observed } from './observed-store.ts'
+import { observed } from '../../test/support/observed-store.ts'
 
 /** Something that took time, in ms on the clock that all processes of a machine share. */
 export interface Span {

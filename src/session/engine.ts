@@ -68,6 +68,7 @@ export class Engine {
       node: this.#node,
       newTail,
       onUse: (live) => this.#housekeeping.used(live),
+      onCreated: (live) => this.#housekeeping.created(live),
     })
     this.#peers = new Peers({
       directory,

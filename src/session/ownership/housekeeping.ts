@@ -21,6 +21,15 @@ const TOUCH_DELAY = 20
 const AGAIN = 250
 // Of a ttl: so much use may come after a touch without another one.
 const MARGIN = 0.1
+
+/**
+ * Milliseconds that the store is told. Use that comes before it is told again is covered: nothing ends earlier than a ttl
+ * after its last use.
+ */
+export function lifetimeOf({ ttl }: Settings): number {
+  return Math.ceil(ttl * (1 + MARGIN))
+}
+
 const SWEEP_PAUSE = 5
 const SWEEP_LIMIT = 200
 
@@ -55,6 +64,11 @@ export class Housekeeping {
     this.touch(live.id, 0)
   }
 
+  /** The store has just been told how long it lives, see `lifetimeOf`. */
+  created(live: LiveSession): void {
+    this.#touchedAt.set(live, monotonicNow())
+  }
+
   /** Soon, together with whatever else is to be touched. */
   touch(id: string, delivered: number, after = TOUCH_DELAY): void {
     this.#touches.set(id, Math.max(this.#touches.get(id) ?? 0, delivered))
@@ -80,8 +94,7 @@ export class Housekeeping {
     const touches = [...this.#touches].map(([id, delivered]) => ({
       id,
       ...held(live.get(id)),
-      // Use that comes before the next touch is covered by this one: nothing ends earlier than a ttl after its last use.
-      ttl: Math.ceil(settings.ttl * (1 + MARGIN)),
+      ttl: lifetimeOf(settings),
       delivered,
     }))
     this.#touches.clear()

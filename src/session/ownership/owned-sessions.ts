@@ -15,6 +15,7 @@ import { Claims } from './claims.ts'
 import type { Directory } from './directory.ts'
 import { Farewells } from './farewells.ts'
 import { HeldIds } from './held-ids.ts'
+import { lifetimeOf } from './housekeeping.ts'
 import { Lifecycle } from './lifecycle.ts'
 import { mayRepeat } from './lost-calls.ts'
 import type { Membership } from './membership.ts'
@@ -28,6 +29,7 @@ export interface OwnedSessionsOptions {
   readonly node: Membership
   readonly newTail: NewTail
   readonly onUse: (live: LiveSession) => void
+  readonly onCreated: (live: LiveSession) => void
 }
 
 /** Where a session is: live here, live at another node, or nowhere for this caller. */
@@ -145,13 +147,15 @@ export class OwnedSessions {
   async create(session: NewSession, local: LocalApp): Promise<LiveSession> {
     const { directory, settings, node } = this.#options
     const { id: owner } = await node.join()
-    const { ttl, maxSessionsPerPrincipal } = settings
+    const { maxSessionsPerPrincipal } = settings
+    const ttl = lifetimeOf(settings)
     const limit = maxSessionsPerPrincipal < Number.POSITIVE_INFINITY ? { limit: maxSessionsPerPrincipal } : {}
     const generation = await directory.sessions.create({ ...session, owner, ttl, ...limit })
     if (!(await this.#claims.takeAlong({ id: session.id, generation, owner }))) throw lost(session.id)
     this.#lifecycle.on(session.id, 'opened')
     const live = this.#newSession({ ...session, generation, last: 0, delivered: 0 }, local)
     this.live.set(session.id, live)
+    this.#options.onCreated(live)
     await live.openTap()
     return live
   }
