@@ -104,6 +104,16 @@ describe.each(guardedFronts)('a session of a %s app whose process is gone', (fra
     expect(await last.tool('counter')).toBe('1')
   })
 
+  it('knows its client again behind a proxy that wants a proof of its own', async () => {
+    const home = house(framework, { users, header: 'cookie' })
+    const owner = await home.node()
+    const alice = await home.open(owner, 'alice-1')
+    await owner.leave()
+    const there = home.as(alice, 'alice-1', await home.node())
+    const proxied = { 'proxy-authorization': 'Basic b2YgdGhlIHByb3h5' }
+    expect(await statusOf(there.post(there.request('ping'), proxied))).toBe(200)
+  })
+
   it('is for whomever the app lets in, where that is asked for', async () => {
     const home = house(framework, { users }, { takeover: 'any' })
     const owner = await home.node()

@@ -27,7 +27,8 @@ export function credentialOf({ headers, url }: AppRequest): string | undefined {
   return cookie === undefined ? undefined : `\n\n${cookie}`
 }
 
-const OWN_PLACE = new Set(['authorization', 'x-api-key'])
+/** The last is what the caller proves to a proxy on the way (RFC 9110, section 11.7), and not to the app. */
+const OWN_PLACE = new Set(['authorization', 'x-api-key', 'proxy-authorization'])
 
 /** So that a record can tell a credential again, and nobody can read it off the record. */
 export function digestOf(credential: string): CredentialDigest {
