@@ -45,6 +45,11 @@ export const ALLOWED: readonly Allowed[] = [
     when: ({ method, body }, { unwrapped }) => method !== 'POST' && body === '' && unwrapped.status === 415,
   },
   {
+    why: 'a media type has no case (RFC 9110, section 8.3.1)',
+    when: (plan, { unwrapped }) =>
+      unwrapped.status === 415 && headerOf(plan, 'content-type')?.toLowerCase() === 'application/json',
+  },
+  {
     why: 'a body that is larger than any that is read is refused, also where nobody would have asked for it',
     when: ({ method }, { wrapped }) => method !== 'POST' && wrapped.status === 413,
   },

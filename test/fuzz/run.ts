@@ -141,7 +141,9 @@ async function judged(plan: Plan, world: World): Promise<Violation | undefined> 
 /** What is found in sessions that others have been at must be found in new ones: those may have left them unlike each other. */
 async function answered(plan: Plan, world: World): Promise<Violation | undefined> {
   const violation = await answeredIn(await world.fresh(plan), plan, world)
-  return violation && answeredIn(await world.fresh(plan, { unused: true }), plan, world)
+  if (!violation) return undefined
+  world.askedTwice.add(plan.number)
+  return answeredIn(await world.fresh(plan, { unused: true }), plan, world)
 }
 
 async function answeredIn(fresh: Fresh, plan: Plan, world: World): Promise<Violation | undefined> {
@@ -174,8 +176,11 @@ function mayHaveEnded({ method, headers }: Plan, { status }: Outcome): boolean {
   return status < 300 && (method === 'DELETE' || headers.some(([name]) => /override/i.test(name)))
 }
 
-/** What was done in the wrapped app is what was done in the other one, or less. */
-function effects({ journals }: World): Violation[] {
+/**
+ * What was done in the wrapped app is what was done in the other one, or less; but for what was asked twice, as one of the two
+ * had refused it in a session that was no more like the other's.
+ */
+function effects({ journals, askedTwice }: World): Violation[] {
   const count = (side: keyof typeof journals) => {
     const counts = new Map<string, number>()
     for (const { what, tag } of journals[side].entries()) {
@@ -186,7 +191,7 @@ function effects({ journals }: World): Violation[] {
   const unwrapped = count('unwrapped')
   return [...count('wrapped')].flatMap(([tag, times]) => {
     const number = Number(/^did-(\d+)/.exec(tag)?.[1] ?? Number.NaN)
-    if (Number.isNaN(number) || times <= (unwrapped.get(tag) ?? 0)) return []
+    if (Number.isNaN(number) || askedTwice.has(number) || times <= (unwrapped.get(tag) ?? 0)) return []
     return [
       {
         number,

@@ -22,6 +22,8 @@ export class World {
     unwrapped: memoryJournal(),
     wrapped: memoryJournal(),
   }
+  /** Numbers of requests that either side was asked a second time. */
+  readonly askedTwice = new Set<number>()
   /** What the wrapped one has logged. */
   readonly log: string[] = []
   readonly #package: Package
