@@ -47,8 +47,10 @@ export const GONE_AFTER = TTL * 1250 + 2500
 const DEADLINE = 20_000
 /** Milliseconds in which a message between nodes that was lost is noticed. */
 const NOTICED = 2500
-/** Milliseconds that everything may take to come right when nothing goes wrong any more: a client that stays calls late, after questions that nobody
- * may have heard. */
+/**
+ * Milliseconds that everything may take to come right when nothing goes wrong any more: a client that stays calls late, and may
+ * then wait for two questions that nobody has heard.
+ */
 export const PATIENCE = 75_000
 
 /** A cluster, its store and its clients, all in one thread and on one clock. */
