@@ -94,10 +94,11 @@ const MAX_DEPTH = 1000
 
 /**
  * What a body says, if it can be said again. JSON is read to any depth, and written by recursion, which ends at some thousands:
- * a call beyond that nobody could run again, in a session that nobody could take over.
+ * a call beyond that nobody could run again, in a session that nobody could take over. `size`: bytes that it was read from.
  */
-export function sayable<T>(parsed: T, { encoded }: BodyLimits): T {
-  if (encoded || !isTooDeep(parsed, MAX_DEPTH)) return parsed
+export function sayable<T>(parsed: T, { encoded }: BodyLimits, size = Number.POSITIVE_INFINITY): T {
+  // Each level has two brackets: what is short is not deep, and most bodies are.
+  if (encoded || size < 2 * MAX_DEPTH || !isTooDeep(parsed, MAX_DEPTH)) return parsed
   throw new BodyRefused(refuse(400, `Bad Request: a body may be nested ${MAX_DEPTH} deep at the most`))
 }
 

@@ -37,7 +37,7 @@ export async function serveFetch(
       parsedBody === undefined
         ? await readWebBody(request, service.body)
         : Buffer.from(JSON.stringify(sayable(parsedBody, service.body)))
-    parsed = parsedBody ?? sayable(parseJson(body), service.body)
+    parsed = parsedBody ?? sayable(parseJson(body), service.body, body.byteLength)
   } catch (error) {
     if (!(error instanceof BodyRefused)) throw error
     return respond(await service.refuse(error.answer, caller))

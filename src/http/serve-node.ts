@@ -73,13 +73,13 @@ async function bodyOf(
     const body = typeof read === 'string' ? Buffer.from(read) : read
     // What is a text here, somebody has decoded.
     if (!limits.encoded) legible(body, typeof read === 'string' ? undefined : req.headers['content-type'])
-    return { body, parsed: sayable(parseJson(body), limits) }
+    return { body, parsed: sayable(parseJson(body), limits, body.byteLength) }
   }
   const body = await readNodeBody(req, limits)
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers
   // None is not an empty one, to an app that reads what it is said to be (`Content-Type`).
   if (body.byteLength === 0 && length === undefined && coding === undefined) return {}
-  return { body, parsed: sayable(parseJson(body), limits) }
+  return { body, parsed: sayable(parseJson(body), limits, body.byteLength) }
 }
 
 function remoteOf(socket: Socket): AppRequest['remote'] {

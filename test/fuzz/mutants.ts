@@ -126,7 +126,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a method in small letters is one of our own',
     file: DOORS,
-    replace: "if ('endpoint' in way && method !== method.toUpperCase())",
+    replace: "if ('endpoint' in way && method !== method?.toUpperCase())",
     by: 'if (false)',
     world: 'hono by HTTP/2, opaque tokens, at the owner',
     requests: 1000,

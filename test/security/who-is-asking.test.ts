@@ -65,7 +65,6 @@ describe('a credential', () => {
     'x-auth-token',
     'x-access-token',
     'x-auth',
-    'proxy-authorization',
     'ocp-apim-subscription-key',
     'x-client-secret',
   ])('is what the header %s holds', (name) => {

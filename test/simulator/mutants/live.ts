@@ -54,8 +54,8 @@ export const LIVE: readonly Mutant[] = [
     file: IDS,
     replace: 'if (!String(id).startsWith(this.#prefix)) return STALE',
     by: '',
-    with: ['kill', 'tool-asks', 'client-cuts'],
-    seeds: 200,
+    with: ['kill', 'tool-asks', 'tool-kills', 'client-listens'],
+    seeds: 100,
   },
   {
     name: 'ids of the server go out without a mark',

@@ -34,8 +34,8 @@ export const STREAMS: readonly Mutant[] = [
     file: TAIL,
     replace: 'if (isOurs()) this.#retryLater(error, isOurs)',
     by: '',
-    with: ['store-fails-before', 'client-cuts'],
-    seeds: 100,
+    with: ['store-fails-before', 'client-is-slow', 'tool-chatters'],
+    seeds: 120,
   },
   {
     name: 'a resumed stream begins at its start',
@@ -51,14 +51,6 @@ export const STREAMS: readonly Mutant[] = [
     replace: 'page.more ? [] : endOf(events, waiting)',
     by: '[] as StoredEvent[]',
     with: ['store-fails-after', 'store-cuts-batches', 'tool-chatters'],
-    seeds: 200,
-  },
-  {
-    name: 'events that wait for the store are overtaken',
-    file: SESSION_LOG,
-    replace: 'const waits = this.#backlog.has(streamId)',
-    by: 'const waits = false',
-    with: ['store-fails-before', 'store-cuts-batches', 'tool-chatters'],
     seeds: 200,
   },
   {
