@@ -76,8 +76,9 @@ test('what fits into a notification leaves no row, and equal messages are not ta
   await until('the large one to arrive', () => heard.includes('\xff'.repeat(5_971)))
   const { rows: left } = await client.query(`SELECT count(*)::int AS n FROM ${schema}.mcp_parcels`)
   expect(left[0].n).toBe(0)
-  // What connections have counted is there for others when they have ended.
+  // What connections have counted is there for others when they have ended, and the server takes its time to end them.
   await store.close()
+  await until('what was inserted to be counted', async () => (await rows()) > 0)
   expect(await rows(), 'one parcel').toBe(1)
 })
 
