@@ -56,7 +56,6 @@ type Inflate = (body: Uint8Array, options: ZlibOptions) => Promise<Buffer>
 
 const INFLATE = new Map<string, Inflate>([
   ['gzip', promisify(gunzip)],
-  ['x-gzip', promisify(gunzip)],
   ['deflate', promisify(inflate)],
   ['br', promisify(brotliDecompress)],
 ])

@@ -41,6 +41,11 @@ export const ALLOWED: readonly Allowed[] = [
     when: (_, { wrapped }) => wrapped.status === 400 && wrapped.body.includes('nested'),
   },
   {
+    why: 'a header that Connection names is for the server that hears it, and ends there',
+    when: (plan, { wrapped }) =>
+      wrapped.status === 401 && /auth|key|cookie/i.test(headerOf(plan, 'connection') ?? ''),
+  },
+  {
     why: 'a body without a byte is none, however it was framed',
     when: ({ method, body }, { unwrapped }) => method !== 'POST' && body === '' && unwrapped.status === 415,
   },

@@ -191,7 +191,13 @@ function effects({ journals, askedTwice }: World): Violation[] {
   const unwrapped = count('unwrapped')
   return [...count('wrapped')].flatMap(([tag, times]) => {
     const number = Number(/^did-(\d+)/.exec(tag)?.[1] ?? Number.NaN)
-    if (Number.isNaN(number) || askedTwice.has(number) || times <= (unwrapped.get(tag) ?? 0)) return []
+    if (
+      Number.isNaN(number) ||
+      askedTwice.has(number) ||
+      askedTwice.has(Math.floor(number / 10)) ||
+      times <= (unwrapped.get(tag) ?? 0)
+    )
+      return []
     return [
       {
         number,
