@@ -39,7 +39,8 @@ export function isRepeated(
   runs: readonly Run[],
   isForgotten: (from: number, to: number) => boolean,
 ): boolean {
-  return runs.slice(0, -1).some(({ began }) => !isForgotten(began, began + SLOW))
+  // The record stands a moment before the app begins, and is what the store may lose.
+  return runs.slice(0, -1).some(({ began }) => !isForgotten(began - SLOW, began + SLOW))
 }
 
 export interface CallOptions {
