@@ -21,7 +21,14 @@ import {
   unavailable,
 } from '../protocol/answer.ts'
 import { interrupted, interruptedAnswer } from '../protocol/interrupted.ts'
-import { idKey, isResponse, type Message, parseMessages, type Request } from '../protocol/json-rpc.ts'
+import {
+  errorResponse,
+  idKey,
+  isResponse,
+  type Message,
+  parseMessages,
+  type Request,
+} from '../protocol/json-rpc.ts'
 import type { SessionLog } from '../streams/session-log.ts'
 import { newStreamId, type StreamRef } from '../streams/stream.ts'
 import { AppSilent } from './ask-app.ts'
@@ -125,11 +132,13 @@ export class Calls {
         // This node may be cut off from the others and be taken for gone: then the next owner would find no record, and run
         // the call as well.
         if (!recorded) {
-          const refusal = unavailable('The call could not be recorded.')
           // Of what may have been run before, without a record, nobody can say that nothing was done.
-          const answer = how.again === 'unrecorded' ? interruptedAnswer(requests) : refusal
-          await this.#withoutStream(call, how, 'end', toPayload(answer))
-          return answer
+          const isNew = how.again !== 'unrecorded'
+          // The store may have the record without having said so, and a client at another node may have seen its stream begin:
+          // whoever comes back to that must hear what became of it.
+          const ends = requests.map(isNew ? unrecorded : interrupted)
+          await this.#withoutStream(call, how, 'final', ends.length === 1 ? ends[0]! : `[${ends.join(',')}]`)
+          return isNew ? unavailable('The call could not be recorded.') : interruptedAnswer(requests)
         }
       }
       const response = await local.fetch(request, { principal, signal: call.signal })
@@ -382,4 +391,9 @@ export class Calls {
 /** Has the app not even begun with it? */
 function wasNotMade(error: unknown): boolean {
   return error instanceof AppSilent || error instanceof AppAway
+}
+
+/** What whoever follows its stream hears of a call whose record the store has not confirmed. */
+function unrecorded({ id }: Request): string {
+  return errorResponse(id, -32603, 'The call could not be stored, and was not made. It may be made again.')
 }
