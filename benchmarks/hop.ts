@@ -14,18 +14,14 @@ import {
   stopServer,
   took,
 } from './support/load.ts'
-import { BACKENDS, type SharedStore, sharedStore } from './support/shared-store.ts'
+import { backendsBy, type SharedStore, sharedStore } from './support/shared-store.ts'
 import { divide, operations, type Shares, type Span } from './support/spans.ts'
 import { formatTable, ms, ratio } from './support/table.ts'
 
 const { values } = parseArgs({ options: { once: { type: 'boolean' }, store: { type: 'string' } } })
 const once = values.once === true
 const rounds = once ? 1 : 7
-const backends = BACKENDS.filter((each) => values.store === undefined || each === values.store)
-if (backends.length === 0) {
-  console.error(`--store is one of ${BACKENDS.join(', ')}, not '${values.store}'.`)
-  process.exit(2)
-}
+const backends = backendsBy(values.store)
 
 /** The same app: unwrapped with the SDK's event store in memory; wrapped, on one node and on two. */
 const FORMS = ['plain', 'one', 'two'] as const

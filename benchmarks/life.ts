@@ -6,6 +6,7 @@ import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { openStore } from 'mcp-persist'
 import {
+  byAll,
   cpuOf,
   LoadClient,
   median,
@@ -15,7 +16,7 @@ import {
   startServer,
   stopServer,
 } from './support/load.ts'
-import { BACKENDS, sharedStore } from './support/shared-store.ts'
+import { backendsBy, sharedStore } from './support/shared-store.ts'
 import { formatTable, ms, ratio } from './support/table.ts'
 
 const { values } = parseArgs({
@@ -27,11 +28,7 @@ const { values } = parseArgs({
 })
 const once = values.once === true
 const rounds = once ? 1 : 7
-const backends = BACKENDS.filter((each) => values.store === undefined || each === values.store)
-if (backends.length === 0) {
-  console.error(`--store is one of ${BACKENDS.join(', ')}, not '${values.store}'.`)
-  process.exit(2)
-}
+const backends = backendsBy(values.store)
 
 interface Lives {
   /** Lives per second. */
@@ -102,19 +99,8 @@ async function measure(
 
 async function live(server: Server, count: number, lives: number): Promise<Lives> {
   const before = await cpuOf(server)
-  const steps: Readonly<Record<Step, number>>[] = []
-  const started = performance.now()
-  let left = lives
   const clients = Array.from({ length: count }, () => new LoadClient(server.port))
-  await Promise.all(
-    clients.map(async (client) => {
-      while (left > 0) {
-        left -= 1
-        steps.push(await client.live())
-      }
-    }),
-  )
-  const seconds = (performance.now() - started) / 1000
+  const { done: steps, seconds } = await byAll(clients, lives, (client) => client.live())
   for (const client of clients) client.close()
   const medians = STEPS.map((step) => [step, median(steps.map((each) => each[step]))])
   return {

@@ -8,7 +8,7 @@ import { openStore } from 'mcp-persist'
 import { Crowd, openFiles } from './support/crowd.ts'
 import { atOnce } from './support/form.ts'
 import { ask, cpuOf, type Server, startServer, stopServer } from './support/load.ts'
-import { BACKENDS, type Backend, sharedStore } from './support/shared-store.ts'
+import { backendsBy, sharedStore } from './support/shared-store.ts'
 import { formatTable, ratio } from './support/table.ts'
 
 const { values } = parseArgs({
@@ -25,10 +25,7 @@ const size = Number(values.sessions ?? (once ? 150 : 10_000))
 const storedSize = Number(values.stored ?? (once ? 1000 : 100_000))
 const seconds = Number(values.seconds ?? (once ? 0.5 : 60))
 const files = openFiles()
-if (!BACKENDS.includes(values.store as Backend)) {
-  console.error(`--store is one of ${BACKENDS.join(', ')}, not '${values.store}'.`)
-  process.exit(2)
-}
+const [backend] = backendsBy(values.store)
 if (files !== undefined && files < size + 500) {
   console.error(
     `${size} streams need as many open files; the limit is ${files}. Raise it (ulimit -n), or lower --sessions.`,
@@ -49,7 +46,7 @@ interface Work {
   readonly operations: Readonly<Record<string, number>>
 }
 
-const store = await sharedStore(values.store as Backend)
+const store = await sharedStore(backend!)
 const [cpu] = cpus()
 console.log(`${cpus().length} cores (${cpu?.model}), node ${process.version}, ${store.title}`)
 console.log(`${size} sessions; open files: ${files ?? 'unknown'}, ttl 600 s, windows of ${seconds} s`)

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Next } from './app/node-app.ts'
 import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
 import { delay, monotonicNow } from './clock.ts'
 import { errorText, isPersistError, PersistError } from './errors.ts'
@@ -23,7 +24,7 @@ const ACCEPT = 2000
 /** A request handler in all the shapes that frameworks want. */
 export interface PersistentHandler {
   /** Node, Express, Connect; a Fastify request and reply; a Hono or Koa context. */
-  (req: IncomingMessage, res: ServerResponse, next?: (error?: unknown) => void): void
+  (req: IncomingMessage, res: ServerResponse, next?: Next): void
   (request: object, second?: unknown, next?: unknown): unknown
   /** Web-standard. */
   fetch(request: Request, options?: FetchOptions): Promise<Response>

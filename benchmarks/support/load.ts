@@ -178,20 +178,29 @@ export async function load(
   count: number,
 ): Promise<Figures> {
   const cpuBefore = await cpuOfAll(servers)
+  const { done: calls, seconds } = await byAll(clients, count, (client) => client.call())
+  const cpu = ((await cpuOfAll(servers)) - cpuBefore) / calls.length
+  return { throughput: calls.length / seconds, p50: took(calls, 0.5), p99: took(calls, 0.99), cpu, calls }
+}
+
+/** `work` so many times, by whoever of them is free; and the seconds that all of it took. */
+export async function byAll<T>(
+  clients: readonly LoadClient[],
+  count: number,
+  work: (client: LoadClient) => Promise<T>,
+): Promise<{ readonly done: readonly T[]; readonly seconds: number }> {
   let left = count
-  const calls: Call[] = []
+  const done: T[] = []
   const started = performance.now()
   await Promise.all(
     clients.map(async (client) => {
       while (left > 0) {
         left -= 1
-        calls.push(await client.call())
+        done.push(await work(client))
       }
     }),
   )
-  const seconds = (performance.now() - started) / 1000
-  const cpu = ((await cpuOfAll(servers)) - cpuBefore) / calls.length
-  return { throughput: calls.length / seconds, p50: took(calls, 0.5), p99: took(calls, 0.99), cpu, calls }
+  return { done, seconds: (performance.now() - started) / 1000 }
 }
 
 /** The milliseconds within which that share of the calls was answered. */

@@ -19,6 +19,14 @@ export interface SharedStore {
 export const BACKENDS = ['redis', 'postgres', 'sqlite'] as const
 export type Backend = (typeof BACKENDS)[number]
 
+/** What the option `--store` names, or all of them. Ends the process where it names none. */
+export function backendsBy(store: string | undefined): readonly Backend[] {
+  const backends = BACKENDS.filter((each) => store === undefined || each === store)
+  if (backends.length > 0) return backends
+  console.error(`--store is one of ${BACKENDS.join(', ')}, not '${store}'.`)
+  process.exit(2)
+}
+
 /** As they come: SQLite with `synchronous=normal`, Redis without an append-only file, PostgreSQL with `fsync`. */
 export async function sharedStore(backend: Backend): Promise<SharedStore> {
   const { url, durability, close } = await start[backend]()

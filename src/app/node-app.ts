@@ -5,11 +5,10 @@ import { ChunkQueue } from './chunk-queue.ts'
 import { LoopSocket } from './loop-socket.ts'
 import { withSessionId } from './persistent-session-id.ts'
 
-export type NodeListener = (
-  req: IncomingMessage,
-  res: ServerResponse,
-  next?: (error?: unknown) => void,
-) => unknown
+/** As routers have it: the request is none of this one's, or has failed here. */
+export type Next = (error?: unknown) => void
+
+export type NodeListener = (req: IncomingMessage, res: ServerResponse, next?: Next) => unknown
 
 /**
  * Calls an app written for `node:http` (Express, Koa, Fastify, a bare listener) in this process, without a socket:

@@ -7,7 +7,7 @@ import { withoutQuery } from '../logger.ts'
 import type { App } from './app.ts'
 import { FactoryApp, type ServerFactory } from './factory-app.ts'
 import { FetchApp, type Fetcher } from './fetch-app.ts'
-import { NodeApp, type NodeListener } from './node-app.ts'
+import { type Next, NodeApp, type NodeListener } from './node-app.ts'
 import { passFetch, passNode } from './url/pass.ts'
 import { Tunnels } from './url/tunnels.ts'
 import { Upstream } from './url/upstream.ts'
@@ -33,8 +33,6 @@ export type WrappableApp =
   | KoaLike
   | Fetcher
   | { readonly url: string | URL }
-
-export type Next = (error?: unknown) => void
 
 export type TakeOver = (req: IncomingMessage, socket: Socket, head: Buffer) => void
 

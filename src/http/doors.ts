@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isAppGone } from '../app/app.ts'
-import type { Next, ResolvedApp } from '../app/resolve-app.ts'
+import type { Next } from '../app/node-app.ts'
+import type { ResolvedApp } from '../app/resolve-app.ts'
 import { errorText } from '../errors.ts'
 import { withoutQuery } from '../logger.ts'
 import type { Settings } from '../options.ts'

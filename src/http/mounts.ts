@@ -1,10 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Next } from '../app/node-app.ts'
 import { PersistError } from '../errors.ts'
 import type { ParsedRequest } from './serve-node.ts'
 
 /** What a router calls the handler with, in the one of two forms that fits. */
 export type Call =
-  | { readonly req: ParsedRequest; readonly res: ServerResponse; readonly next?: (error?: unknown) => void }
+  | { readonly req: ParsedRequest; readonly res: ServerResponse; readonly next?: Next }
   | { readonly request: Request }
 
 /** Takes a call apart: Node's and Connect's `(req, res, next)`, Fastify's `(request, reply)`, Koa's and Hono's context. */

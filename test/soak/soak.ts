@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { BACKENDS, type Backend, sharedStore } from '../../benchmarks/support/shared-store.ts'
+import { backendsBy, sharedStore } from '../../benchmarks/support/shared-store.ts'
 import { RoundRobinProxy } from '../support/net/round-robin-proxy.ts'
 import { bundlePrograms } from '../support/programs.ts'
 import { Ends } from './ends.ts'
@@ -40,10 +40,7 @@ const [minutes, count, busy, every, think, spare] = [
   values.think,
   values.spare,
 ].map(Number) as [number, number, number, number, number, number]
-if (!BACKENDS.includes(values.store as Backend)) {
-  console.error(`--store is one of ${BACKENDS.join(', ')}, not '${values.store}'.`)
-  process.exit(2)
-}
+const [backend] = backendsBy(values.store)
 
 const started = performance.now()
 const wrong = new Map<string, number>()
@@ -57,7 +54,7 @@ function onWrong(what: string): void {
 }
 
 await bundlePrograms()
-const store = await sharedStore(values.store as Backend)
+const store = await sharedStore(backend!)
 const folder = await mkdtemp(join(tmpdir(), 'mcp-persist-soak-'))
 const nodes = await Promise.all(
   ['factory', 'factory', 'factory'].map((shape) => SoakNode.start(shape, store.url, folder)),

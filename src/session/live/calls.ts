@@ -22,6 +22,7 @@ import {
 } from '../protocol/answer.ts'
 import { interrupted, interruptedAnswer } from '../protocol/interrupted.ts'
 import {
+  batchOf,
   errorResponse,
   idKey,
   isResponse,
@@ -137,7 +138,7 @@ export class Calls {
           // The store may have the record without having said so, and a client at another node may have seen its stream begin:
           // whoever comes back to that must hear what became of it.
           const ends = requests.map(isNew ? unrecorded : interrupted)
-          await this.#withoutStream(call, how, 'final', ends.length === 1 ? ends[0]! : `[${ends.join(',')}]`)
+          await this.#withoutStream(call, how, 'final', batchOf(ends))
           return isNew ? unavailable('The call could not be recorded.') : interruptedAnswer(requests)
         }
       }
@@ -212,9 +213,11 @@ export class Calls {
   }
 
   #isForgotten(call: Call, ms: number): boolean {
-    const now = monotonicNow()
-    if (this.#isFollowed(call)) call.lastFollowed = now
-    return now - call.lastFollowed >= ms
+    if (this.#isFollowed(call)) {
+      call.lastFollowed = monotonicNow()
+      return false
+    }
+    return monotonicNow() - call.lastFollowed >= ms
   }
 
   #isFollowed(call: Call): boolean {

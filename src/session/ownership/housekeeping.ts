@@ -21,6 +21,8 @@ const TOUCH_DELAY = 20
 const AGAIN = 250
 // Of a ttl: so much use may come after a touch without another one.
 const MARGIN = 0.1
+const SWEEP_PAUSE = 5
+const SWEEP_LIMIT = 200
 
 /**
  * Milliseconds that the store is told. Use that comes before it is told again is covered: nothing ends earlier than a ttl
@@ -29,9 +31,6 @@ const MARGIN = 0.1
 export function lifetimeOf({ ttl }: Settings): number {
   return Math.ceil(ttl * (1 + MARGIN))
 }
-
-const SWEEP_PAUSE = 5
-const SWEEP_LIMIT = 200
 
 /** What has to happen from time to time, for all sessions of this node together: touch, keep alive, release, sweep. */
 export class Housekeeping {

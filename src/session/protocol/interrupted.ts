@@ -1,5 +1,5 @@
 import type { WholeAnswer } from './answer.ts'
-import { errorResponse, type Request } from './json-rpc.ts'
+import { batchOf, errorResponse, type Request } from './json-rpc.ts'
 
 /** What the client is told of a call that must not be run again. */
 export function interrupted(request: Request): string {
@@ -15,6 +15,6 @@ export function interrupted(request: Request): string {
 /** The same where there is no stream to say it on. */
 export function interruptedAnswer(requests: readonly Request[]): WholeAnswer {
   const answers = requests.map(interrupted)
-  const body = answers.length === 1 ? answers[0]! : `[${answers.join(',')}]`
+  const body = batchOf(answers)
   return { status: 200, headers: [['content-type', 'application/json']], body }
 }

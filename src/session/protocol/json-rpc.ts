@@ -37,6 +37,11 @@ export function parseMessages(text: string): readonly Message[] {
   return toMessages(parseJson(text)) ?? []
 }
 
+/** The text of several: a batch, where it is more than one. */
+export function batchOf(messages: readonly string[]): string {
+  return messages.length === 1 ? messages[0]! : `[${messages.join(',')}]`
+}
+
 /** JSON-RPC ids 1 and "1" are two ids. */
 export function idKey(id: string | number): string {
   return `${typeof id === 'number' ? 'n' : 's'}${id}`

@@ -1,7 +1,7 @@
 import { errorText, isPersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { EventKind, EventLog, NewEvent, StoredEvent } from '../../store/port.ts'
-import { errorResponse, isResponse, parseMessages } from '../protocol/json-rpc.ts'
+import { batchOf, errorResponse, isResponse, parseMessages } from '../protocol/json-rpc.ts'
 import { Backlog } from './backlog.ts'
 import { isLast, type Update } from './stream.ts'
 import type { Subscriber } from './subscriber.ts'
@@ -259,5 +259,5 @@ function asFailure(payload: string, streamId: string): string {
   const failures = answers.map(({ id }) =>
     errorResponse(id, -32603, 'The answer could not be stored and is withheld.', { requestId: streamId }),
   )
-  return failures.length === 1 ? failures[0]! : `[${failures.join(',')}]`
+  return batchOf(failures)
 }
