@@ -7,7 +7,8 @@ export type RequestHeaders = Record<string, string>
 /** Without the pseudo headers of HTTP/2, whose `:authority` is the host. */
 export function nodeHeaders(req: IncomingMessage): RequestHeaders {
   const headers: RequestHeaders = Object.create(null)
-  for (const [name, value] of Object.entries(req.headers)) {
+  for (const name in req.headers) {
+    const value = req.headers[name]
     if (value !== undefined && !name.startsWith(':')) headers[name] = textOf(value)
   }
   const host = hostOf(req)

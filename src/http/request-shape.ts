@@ -32,9 +32,15 @@ export function shapeOf(target: string, host: string | undefined): RequestShape 
   return { url, path: normalPath(url) }
 }
 
+/** The last one that was found to be a host: most requests have the same. */
+let known = ''
+
 /** Absent (HTTP/1.0) and empty are legal; everything else must be what a URL can hold. */
 function isHost(host: string): boolean {
-  return host === '' || (HOST.test(host) && URL.canParse(`http://${host}/`))
+  if (host === known || host === '') return true
+  if (!HOST.test(host) || !URL.canParse(`http://${host}/`)) return false
+  known = host
+  return true
 }
 
 // Somebody in front of an app may decode, and the app again. More often than this nobody does.

@@ -20,8 +20,8 @@ import { type Answer, appAway, refuse, relay, sessionNotFound } from './protocol
 import { principalsOf } from './protocol/principal.ts'
 import { Serving } from './serving.ts'
 import type { NewTail } from './streams/new-tail.ts'
-import { newStreamId, STANDALONE, type StreamRef } from './streams/stream.ts'
-import { Tail } from './streams/tail.ts'
+import { newStreamId, STANDALONE } from './streams/stream.ts'
+import { Tail, type TailHost } from './streams/tail.ts'
 
 export interface EngineOptions {
   readonly app: App
@@ -59,7 +59,8 @@ export class Engine {
       onJoining: (identity) => this.#peers.open(identity),
       onLapsed: () => this.#lapsed(),
     })
-    const newTail: NewTail = (sessionId, stream, onClose) => this.#newTail(sessionId, stream, onClose)
+    const host = this.#tailHost()
+    const newTail: NewTail = (sessionId, stream, onClose) => new Tail({ host, sessionId, stream, onClose })
     this.#holder = new OwnedSessions({
       app,
       log,
@@ -254,25 +255,24 @@ export class Engine {
     return failure(requestId, error)
   }
 
-  #newTail(sessionId: string, stream: StreamRef, onClose: () => void): Tail {
+  #tailHost(): TailHost {
     const { log, settings } = this.#options
     const { logger, retryInterval } = settings
-    const { streamId } = stream
-    const facts = { sessionId, streamId }
-    return new Tail({
-      ...stream,
+    const facts = ({ sessionId, streamId }: Tail) => ({ sessionId, streamId })
+    return {
       log,
-      sessionId,
       retryInterval,
-      onGap: (reason) =>
-        logger.warn({ ...facts, reason }, 'a resumed stream may lack events; the rest was sent'),
-      onDelivered: (position) => {
+      onGap: (tail, reason) =>
+        logger.warn({ ...facts(tail), reason }, 'a resumed stream may lack events; the rest was sent'),
+      onDelivered: ({ sessionId, streamId }, position) => {
         if (streamId === STANDALONE) this.#housekeeping.touch(sessionId, position)
       },
-      onError: (error) =>
-        logger.error({ operation: 'read', ...facts, error: errorText(error) }, 'the log cannot be read'),
-      onClose,
-    })
+      onError: (tail, error) =>
+        logger.error(
+          { operation: 'read', ...facts(tail), error: errorText(error) },
+          'the log cannot be read',
+        ),
+    }
   }
 }
 

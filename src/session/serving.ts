@@ -6,6 +6,7 @@ import type { Peers } from './cluster/peers.ts'
 import { isPassing } from './failure.ts'
 import { NotTheirs } from './live/binding.ts'
 import type { Elsewhere, OwnerAnswer, SessionRequest } from './live/handling.ts'
+import type { LiveSession } from './live/live-session.ts'
 import { LocalSessionLost } from './live/local-app.ts'
 import { SessionLeft } from './live/session-left.ts'
 import type { Found, OwnedSessions } from './ownership/owned-sessions.ts'
@@ -96,11 +97,9 @@ export class Serving {
     // What leaves finds nothing out any more.
     const waited = () => (this.#options.owned.draining ? interruptedAnswer(callsIn(request)) : 'wait')
     try {
-      // A process that drains, or whose app is away, lets others take what it has let go. And a new call is none for a process
-      // that drains, also where nobody else is there (yet): claimed for it, the session would be given up again at once.
-      const isForHeir = this.#isForHeir(asked)
-      const claim = !isForHeir && (search.alone || !this.#yields)
-      const found = await this.#options.owned.find(sessionId, principal, request, { claim })
+      // Nearly every request needs nothing but a look at what is here.
+      const live = this.#options.owned.here(sessionId, principal)
+      const found = live ? { live } : await this.#find(asked, search)
       if ('answer' in found) {
         if (!isOwed || found.answer.status !== 503) return found.answer
         // The app of another node may be back.
@@ -113,7 +112,7 @@ export class Serving {
       const since = monotonicNow()
       try {
         // To a client of this process the owner answers with a tail; a reference to a stream is for other nodes.
-        if ('live' in found) return (await this.#serveOwn(asked)) as Answer | Elsewhere
+        if ('live' in found) return (await this.#serveOwn(asked, found)) as Answer | Elsewhere
         // Nobody would collect the reply.
         if (this.#options.owned.draining) return isOwed ? waited() : shuttingDown()
         const take = 'free' in found
@@ -132,6 +131,16 @@ export class Serving {
       if (isOwed && isPassing(error)) return waited()
       throw error
     }
+  }
+
+  /**
+   * A process that drains, or whose app is away, lets others take what it has let go. And a new call is none for a process that
+   * drains, also where nobody else is there (yet): claimed for it, the session would be given up again at once.
+   */
+  #find(asked: SessionRequest, { alone }: Search): Promise<Found> {
+    const { sessionId, principal, request } = asked
+    const claim = !this.#isForHeir(asked) && (alone || !this.#yields)
+    return this.#options.owned.find(sessionId, principal, request, { claim })
   }
 
   /** Nobody else would take the session. */
@@ -171,18 +180,22 @@ export class Serving {
 
   async serveForwarded(asked: SessionRequest, take: boolean): Promise<OwnerAnswer | Elsewhere> {
     if (take && this.#yields) return 'moved'
-    return this.#serveOwn(asked, !take).catch((error: unknown) => {
+    return this.#serveOwn(asked, { own: !take }).catch((error: unknown) => {
       if (this.#isOwed(asked) && isPassing(error)) return 'recorded'
       throw error
     })
   }
 
-  /** `own`: take no session that the store does not say is ours. */
-  async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | Elsewhere> {
+  /** `live`: it was found a moment ago. `own`: take no session that the store does not say is ours. */
+  async #serveOwn(
+    asked: SessionRequest,
+    { live, own = false }: { live?: LiveSession; own?: boolean },
+  ): Promise<OwnerAnswer | Elsewhere> {
     const { sessionId, principal, request } = asked
     let how = asked
     for (let attempt = 1; ; attempt += 1) {
-      const found = await this.#options.owned.find(sessionId, principal, request, { own })
+      const known = attempt === 1 && live && !live.closed ? { live } : undefined
+      const found = known ?? (await this.#options.owned.find(sessionId, principal, request, { own }))
       if ('answer' in found) {
         if (this.#isOwed(asked) && found.answer.status === 503) return 'recorded'
         // Whoever has asked looks for a node whose app is there.

@@ -42,13 +42,9 @@ test('a client whose last event the store has lost is told so, and gets what com
   let written = ''
   const gaps: GapReason[] = []
   const tail = new Tail({
-    log,
+    host: { log, onGap: (_, reason) => gaps.push(reason) },
     sessionId: 's',
-    streamId: 'a',
-    after: last + 1_000_000,
-    epoch,
-    priming: false,
-    onGap: (reason) => gaps.push(reason),
+    stream: { streamId: 'a', after: last + 1_000_000, epoch, priming: false },
     onClose: () => {},
   })
   onTestFinished(() => tail.close())

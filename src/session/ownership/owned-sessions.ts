@@ -85,6 +85,13 @@ export class OwnedSessions {
     return this.#held.has(id) || this.#lifecycle.has(id)
   }
 
+  /** The session, if it is here, nobody can have claimed it from us, and it is theirs. */
+  here(id: string, principal: Principals): LiveSession | undefined {
+    const live = this.live.get(id)
+    if (!live || live.closed || !this.#options.node.trusted) return undefined
+    return live.local.binding.mayHave(principal) ? live : undefined
+  }
+
   /**
    * `own`: another node asks because the store says that the session is ours; take no other for it. `claim`: take it
    * where it is nobody's.

@@ -8,13 +8,19 @@ import { isLast, type StreamRef, type Update } from './stream.ts'
 import type { Subscriber } from './subscriber.ts'
 import { step, type TailEvent, type TailState } from './tail-states.ts'
 
-export interface TailOptions extends StreamRef {
+/** What all tails of a process have in common. */
+export interface TailHost {
   readonly log: EventLog
-  readonly sessionId: string
   readonly retryInterval?: number | undefined
-  readonly onGap?: (reason: GapReason) => void
-  readonly onDelivered?: (position: number) => void
-  readonly onError?: (error: unknown) => void
+  readonly onGap?: (tail: Tail, reason: GapReason) => void
+  readonly onDelivered?: (tail: Tail, position: number) => void
+  readonly onError?: (tail: Tail, error: unknown) => void
+}
+
+export interface TailOptions {
+  readonly host: TailHost
+  readonly sessionId: string
+  readonly stream: StreamRef
   /** The tail is over, whoever ended it. */
   readonly onClose: () => void
 }
@@ -40,7 +46,9 @@ const MAX_UNSTORED = 1000
  */
 export class Tail implements Subscriber {
   readonly remote = false
-  readonly #options: TailOptions
+  readonly sessionId: string
+  readonly #host: TailHost
+  readonly #stream: StreamRef
   #sink: Sink | undefined
   onClose: () => void
   /** Everything up to here is written. */
@@ -63,19 +71,21 @@ export class Tail implements Subscriber {
   /** The response ends when everything up to `at` is written. */
   #cut: { readonly at: number; readonly retry: number | undefined } | undefined
 
-  constructor(options: TailOptions) {
-    this.#options = options
-    this.onClose = options.onClose
-    this.#seen = options.after
-    this.#epoch = options.epoch
-    this.#finite = options.finite === true
-    this.resumable = options.after > 0
-    this.#state = options.fresh === true ? 'fresh' : 'waiting'
-    if (options.opened) this.#early.push(options.opened)
+  constructor({ host, sessionId, stream, onClose }: TailOptions) {
+    this.sessionId = sessionId
+    this.onClose = onClose
+    this.#host = host
+    this.#stream = stream
+    this.#seen = stream.after
+    this.#epoch = stream.epoch
+    this.#finite = stream.finite === true
+    this.resumable = stream.after > 0
+    this.#state = stream.fresh === true ? 'fresh' : 'waiting'
+    if (stream.opened) this.#early.push(stream.opened)
   }
 
   get streamId(): string {
-    return this.#options.streamId
+    return this.#stream.streamId
   }
 
   /** The last position written to the client, or the one it came with. */
@@ -208,15 +218,13 @@ export class Tail implements Subscriber {
   }
 
   #prime(): void {
-    const { priming, sessionId, streamId, retryInterval } = this.#options
-    if (!priming || this.#epoch === undefined) return
-    this.resumable = true
-    const id = formatEventId(sessionId, { streamId, position: this.#seen, epoch: this.#epoch })
-    this.#send(primingFrame(id, retryInterval))
+    if (!this.#stream.priming || this.#epoch === undefined) return
+    this.#send(primingFrame(this.#id(this.#seen, this.#epoch), this.#host.retryInterval))
   }
 
   async #read(): Promise<void> {
-    const { log, sessionId, streamId, onError } = this.#options
+    const { sessionId, streamId } = this
+    const { log, onError } = this.#host
     this.#reader += 1
     const reader = this.#reader
     const isOurs = () => reader === this.#reader && (this.#state === 'reading' || this.#state === 'stale')
@@ -237,7 +245,7 @@ export class Tail implements Subscriber {
       this.#failures = 0
       this.#on('read')
     } catch (error) {
-      onError?.(error)
+      onError?.(this, error)
       if (isOurs()) this.#retryLater(error, isOurs)
     }
   }
@@ -259,30 +267,33 @@ export class Tail implements Subscriber {
 
   #write(event: StoredEvent, epoch: string): void {
     if (event.position <= this.#seen || this.closed) return
-    const { sessionId, streamId, priming, retryInterval, onDelivered } = this.#options
-    this.#seen = event.position
-    this.#written = event.position
-    const id = () => {
-      this.resumable = true
-      return formatEventId(sessionId, { streamId, position: event.position, epoch })
-    }
-    switch (event.kind) {
+    const { kind, payload, position } = event
+    this.#seen = position
+    this.#written = position
+    switch (kind) {
       case 'open':
-        if (priming) this.#send(primingFrame(id(), retryInterval))
+        if (this.#stream.priming)
+          this.#send(primingFrame(this.#id(position, epoch), this.#host.retryInterval))
         else this.#sink!.flush()
         return
       case 'message':
-        this.#send(messageFrame(event.payload, id()))
-        onDelivered?.(event.position)
+        this.#send(messageFrame(payload, this.#id(position, epoch)))
+        this.#host.onDelivered?.(this, position)
         return
       case 'final':
-        this.#send(messageFrame(event.payload, id()))
+        this.#send(messageFrame(payload, this.#id(position, epoch)))
         this.close()
         return
       case 'end':
         this.close()
         return
     }
+  }
+
+  /** The client can come back with it. */
+  #id(position: number, epoch: string): string {
+    this.resumable = true
+    return formatEventId(this.sessionId, { streamId: this.streamId, position, epoch })
   }
 
   /** Everything that is known to be stored is written: what waited for that. */
@@ -312,7 +323,7 @@ export class Tail implements Subscriber {
     if (reason === 'lost') this.#seen = Math.max(after, this.#written)
     if (this.#gapReported) return
     this.#gapReported = true
-    this.#options.onGap?.(reason)
+    this.#host.onGap?.(this, reason)
     this.#send(gapFrame(reason))
     this.#flush()
   }

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { PersistError } from '../../../src/errors.ts'
 import { MemoryEventStore } from '../../../src/index.ts'
-import type { Update } from '../../../src/session/streams/stream.ts'
-import { Tail, type TailOptions } from '../../../src/session/streams/tail.ts'
+import type { StreamRef, Update } from '../../../src/session/streams/stream.ts'
+import { Tail, type TailHost } from '../../../src/session/streams/tail.ts'
 import { TAIL } from '../../../src/session/streams/tail-states.ts'
 import type { EventLog, StoredEvent } from '../../../src/store/port.ts'
 import { generator } from '../../support/random.ts'
@@ -26,16 +26,16 @@ class Bench {
     return { streamId: 's', before, events: [{ ...events[0]!, position: this.last }], epoch }
   }
 
-  tail(options: Partial<TailOptions> = {}): Tail {
-    const log: EventLog = options.log ?? this.log
+  tail({
+    log = this.log,
+    onGap,
+    ...stream
+  }: Partial<StreamRef & Pick<TailHost, 'log' | 'onGap'>> = {}): Tail {
     return new Tail({
+      host: { log, ...(onGap && { onGap }) },
       sessionId: 'x',
-      streamId: 's',
-      after: 0,
-      priming: false,
+      stream: { streamId: 's', after: 0, priming: false, ...stream },
       onClose: () => {},
-      ...options,
-      log,
     })
   }
 

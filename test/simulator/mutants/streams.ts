@@ -16,8 +16,8 @@ export const STREAMS: readonly Mutant[] = [
   {
     name: 'the last message leaves the response open',
     file: TAIL,
-    replace: 'this.#send(messageFrame(event.payload, id()))\n        this.close()',
-    by: 'this.#send(messageFrame(event.payload, id()))',
+    replace: 'this.#send(messageFrame(payload, this.#id(position, epoch)))\n        this.close()',
+    by: 'this.#send(messageFrame(payload, this.#id(position, epoch)))',
     with: [],
     seeds: 5,
   },
@@ -40,7 +40,7 @@ export const STREAMS: readonly Mutant[] = [
   {
     name: 'a resumed stream begins at its start',
     file: TAIL,
-    replace: 'this.#seen = options.after',
+    replace: 'this.#seen = stream.after',
     by: 'this.#seen = 0',
     with: ['client-cuts'],
     seeds: 40,
