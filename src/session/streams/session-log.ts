@@ -88,8 +88,8 @@ export class SessionLog {
   }
 
   /**
-   * The record that a call begins. It waits a moment for the call's first message, to be stored in one step with it: a
-   * quick call costs one step, and nothing of it is shown before it is stored.
+   * The record that a call begins. It waits a moment for the call's first message, to be stored in one step with it; or for its
+   * answer, which needs no record: a quick call is one event. Nothing is shown before that is stored.
    */
   open(streamId: string, payload: string): void {
     const timer = setTimeout(() => void this.#release(streamId), OPEN_DELAY)
@@ -111,6 +111,8 @@ export class SessionLog {
   append(streamId: string, kind: EventKind, payload = '', touch = true): Promise<boolean> {
     const event = { streamId, kind, payload }
     const held = this.#take(streamId)
+    // A record is for whoever finds the call open. Of one that is answered already its listeners are told, and nobody else.
+    if (held && kind === 'final') return this.#append([event], touch, held)
     return this.#append(held ? [held, event] : [event], touch)
   }
 
@@ -178,14 +180,14 @@ export class SessionLog {
     return held.event
   }
 
-  /** `events` are of one stream. */
-  async #append(events: readonly NewEvent[], touch: boolean): Promise<boolean> {
+  /** `events` are of one stream; `told`: what comes before them, and is not stored. */
+  async #append(events: readonly NewEvent[], touch: boolean, told?: NewEvent): Promise<boolean> {
     const { streamId } = events[0]!
     this.#pending += 1
     try {
       const waits = this.#backlog.has(streamId)
       if (waits) this.#backlog.add(events, undefined)
-      else await this.#store(events, touch)
+      else await this.#store(events, touch, told)
       return !waits
     } catch (error) {
       this.#failed(streamId, events, error)
@@ -195,22 +197,21 @@ export class SessionLog {
     }
   }
 
-  async #store(events: readonly NewEvent[], touch: boolean): Promise<void> {
+  async #store(events: readonly NewEvent[], touch: boolean, told?: NewEvent): Promise<void> {
     const { log, sessionId, generation, ttl, limit } = this.#options
     const fence = generation === undefined ? {} : { generation }
-    const beyond = this.#highest
-    this.#highest += events.length
-    this.#given += events.length
+    // What is not stored has a position before the others: whoever comes back with that gets all of them.
+    const beyond = this.#highest + (told ? 1 : 0)
+    this.#highest = beyond + events.length
+    this.#given += events.length + (told ? 1 : 0)
     const given = this.#given
     const appending = log.append({ sessionId, events, ttl, limit, touch, beyond, ...fence })
     this.#latest = appending
     const { positions, epoch } = await appending
     if (epoch !== this.#epoch) this.#highest = 0
     this.#highest = Math.max(this.#highest, positions.at(-1)! + this.#given - given)
-    this.#show(
-      events.map((event, i) => ({ ...event, position: positions[i]! })),
-      epoch,
-    )
+    const stored = events.map((event, i) => ({ ...event, position: positions[i]! }))
+    this.#show(told ? [{ ...told, position: positions[0]! - 1 }, ...stored] : stored, epoch)
   }
 
   /** `events` are of one stream, and the next that are stored in it. */
