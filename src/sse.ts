@@ -1,3 +1,4 @@
+import { StringDecoder } from 'node:string_decoder'
 import { createParser } from 'eventsource-parser'
 
 /** Where an event stream to a client is written. */
@@ -41,17 +42,23 @@ export function gapFrame(reason: string): string {
 
 export const KEEP_ALIVE_FRAME = ': keepalive\n\n'
 
-/** The events of an event stream; those that arrive in one chunk come as one list, without a wait between them. */
-export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<readonly SseEvent[]> {
+/** Reads an event stream: takes its chunks, and returns the events that each of them completes. */
+export function eventReader(): (chunk: Uint8Array) => readonly SseEvent[] {
   let events: SseEvent[] = []
+  let begun = false
   const parser = createParser({ onEvent: (event) => events.push(event) })
-  const decoder = new TextDecoder()
-  for await (const chunk of body) {
-    parser.feed(decoder.decode(chunk, { stream: true }))
-    if (events.length > 0) {
-      const read = events
-      events = []
-      yield read
-    }
+  const decoder = new StringDecoder('utf8')
+  return (chunk) => {
+    let text = decoder.write(chunk as Buffer)
+    // A byte order mark at the start is no part of it (HTML, "Server-sent events", "Parsing an event stream").
+    if (!begun && text.startsWith('\ufeff')) text = text.slice(1)
+    begun ||= text !== ''
+    parser.feed(text)
+    if (events.length === 0) return NONE
+    const read = events
+    events = []
+    return read
   }
 }
+
+const NONE: readonly SseEvent[] = []

@@ -94,11 +94,26 @@ export interface AppResponse {
   /** Lower-case names; a name may stand more than once. */
   readonly headers: HeaderPairs
   /** Rejects with the app's error, or with `AppBrokeOff`. */
-  readonly body: AsyncIterable<Uint8Array>
+  readonly body: AppBody
   /** What the app's own authentication middleware found, where that can be seen. */
   readonly authInfo?: unknown
   /** Tells the app that the client has gone; the body ends. */
   cancel(): void
+}
+
+/** To be iterated over; or to be pushed, where that is offered: for a small body it costs a third. */
+export interface AppBody extends AsyncIterable<Uint8Array> {
+  /** See {@link forEachChunk}. */
+  forEach?(onChunk: OnChunk): Promise<void>
+}
+
+/** The next chunk waits until what this returns has settled. */
+export type OnChunk = (chunk: Uint8Array) => Promise<void> | undefined
+
+/** Calls back for each chunk, in order. Settles at the end of the body; rejects as the body does, or with what was thrown. */
+export async function forEachChunk(body: AppBody, onChunk: OnChunk): Promise<void> {
+  if (body.forEach) return body.forEach(onChunk)
+  for await (const chunk of body) await onChunk(chunk)
 }
 
 export function header(headers: HeaderPairs, name: string): string | undefined {
@@ -117,11 +132,12 @@ function mediaType(headers: HeaderPairs): string | undefined {
 export async function readBody(response: AppResponse, limit = 64 * 1024 * 1024): Promise<Buffer> {
   const chunks: Uint8Array[] = []
   let size = 0
-  for await (const chunk of response.body) {
+  await forEachChunk(response.body, (chunk) => {
     size += chunk.byteLength
     if (size > limit)
       throw new Error(`The app answered with more than ${limit} bytes where one message was expected.`)
     chunks.push(chunk)
-  }
+    return undefined
+  })
   return chunks.length === 1 ? Buffer.from(chunks[0]!) : Buffer.concat(chunks)
 }

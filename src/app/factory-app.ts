@@ -1,6 +1,14 @@
 import { PersistError } from '../errors.ts'
 import { findInitialize } from '../json.ts'
-import { type App, type AppRequest, type AppResponse, isEventStream } from './app.ts'
+import {
+  type App,
+  type AppBody,
+  type AppRequest,
+  type AppResponse,
+  forEachChunk,
+  isEventStream,
+  type OnChunk,
+} from './app.ts'
 import { FIRST_UNREAD, HandoffStore } from './handoff-store.ts'
 import { persistentSessionId, withSessionId } from './persistent-session-id.ts'
 import { fromWebResponse, notForFetch, webRequest } from './web.ts'
@@ -107,16 +115,33 @@ async function handle({ transport, unread }: Session, request: AppRequest): Prom
     ...(authInfo !== undefined && { authInfo }),
   })
   const answer = fromWebResponse(response)
-  return isEventStream(answer) ? { ...answer, body: forgetting(answer.body, unread) } : answer
+  return isEventStream(answer) ? { ...answer, body: new Forgotten(answer.body, unread) } : answer
 }
 
-async function* forgetting(
-  body: AsyncIterable<Uint8Array>,
-  unread: HandoffStore,
-): AsyncGenerator<Uint8Array> {
-  for await (const chunk of body) {
-    yield chunk
-    unread.read(chunk)
+/** What the engine has read needs to be kept no longer. */
+class Forgotten implements AppBody {
+  readonly #body: AppBody
+  readonly #unread: HandoffStore
+
+  constructor(body: AppBody, unread: HandoffStore) {
+    this.#body = body
+    this.#unread = unread
+  }
+
+  forEach(onChunk: OnChunk): Promise<void> {
+    return forEachChunk(this.#body, (chunk) => {
+      const dealt = onChunk(chunk)
+      if (dealt) return dealt.then(() => this.#unread.read(chunk))
+      this.#unread.read(chunk)
+      return undefined
+    })
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    for await (const chunk of this.#body) {
+      yield chunk
+      this.#unread.read(chunk)
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import type { StopSignal } from '../stop.ts'
-import type { AppRequest, AppResponse, HeaderPairs } from './app.ts'
+import type { AppBody, AppRequest, AppResponse, HeaderPairs, OnChunk } from './app.ts'
 
 /** `Request` takes none of these: no app behind `fetch` is ever asked them. */
 const NOT_FOR_FETCH = /^(?:CONNECT|TRACE|TRACK)$/i
@@ -50,7 +50,7 @@ export function fromWebResponse(response: Response): AppResponse {
   return {
     status: response.status,
     headers: headerPairs(response.headers),
-    body: chunks(reader),
+    body: new WebBody(reader),
     cancel: () => void reader?.cancel().catch(() => {}),
   }
 }
@@ -59,12 +59,27 @@ export function headerPairs(headers: Headers): HeaderPairs {
   return [...headers].map(([name, value]) => [name, value] as const)
 }
 
-async function* chunks(
-  reader: ReadableStreamDefaultReader<Uint8Array> | undefined,
-): AsyncGenerator<Uint8Array> {
-  for (;;) {
-    const next = await reader?.read()
-    if (!next || next.done) return
-    yield next.value
+class WebBody implements AppBody {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array> | undefined
+
+  constructor(reader: ReadableStreamDefaultReader<Uint8Array> | undefined) {
+    this.#reader = reader
+  }
+
+  async forEach(onChunk: OnChunk): Promise<void> {
+    for (;;) {
+      const next = await this.#reader?.read()
+      if (!next || next.done) return
+      const dealt = onChunk(next.value)
+      if (dealt) await dealt
+    }
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      const next = await this.#reader?.read()
+      if (!next || next.done) return
+      yield next.value
+    }
   }
 }

@@ -25,9 +25,9 @@ export interface CallOptions {
   readonly local: LocalApp
   readonly log: SessionLog
   readonly ids: RequestIds
-  readonly pace: () => Promise<void>
-  /** The app has answered a request; settles before the client learns it. */
-  readonly onAnswered: (request: Request, response: Message) => Promise<void> | void
+  readonly pace: () => Promise<void> | undefined
+  /** The app has answered a request; what this returns settles before the client learns it. */
+  readonly onAnswered: (request: Request, response: Message) => Promise<void> | undefined
   /** The app asks its client to come again (`closeSSEStream`). */
   readonly onCut: () => void
   /** The app, or the connection to it, is gone before the last answer: whoever owns the session settles the call. */
@@ -197,21 +197,28 @@ export class Call {
     this.#options.onEnd()
   }
 
-  async #onMessage(data: string): Promise<void> {
-    if (this.#ended) return
-    const { ids, log, onAnswered } = this.#options
+  #onMessage(data: string): Promise<void> | undefined {
+    if (this.#ended) return undefined
     const messages = parseMessages(data)
-    let answers = 0
-    for (const message of messages.filter(isResponse)) {
-      const request = this.#open.get(idKey(message.id))
-      // An answer to what was cancelled, or to nothing: nobody waits for it.
-      if (!request) continue
-      answers += 1
-      await onAnswered(request, message)
-      this.#open.delete(idKey(message.id))
+    // An answer to what was cancelled, or to nothing: nobody waits for it.
+    const answers = messages.filter(isResponse).filter(({ id }) => this.#open.has(idKey(id)))
+    const stored = answers
+      .map((answer) => this.#options.onAnswered(this.#open.get(idKey(answer.id))!, answer))
+      .filter((each) => each !== undefined)
+    const pass = () => {
+      for (const { id } of answers) this.#open.delete(idKey(id))
+      this.#pass(data, messages, answers.length > 0)
     }
-    if (answers > 0 && this.#open.size === 0) return void this.#end('final', data)
-    if (answers === 0 && messages.length > 0 && messages.every(isResponse)) return
+    if (stored.length > 0) return Promise.all(stored).then(pass)
+    pass()
+    return undefined
+  }
+
+  #pass(data: string, messages: readonly Message[], answered: boolean): void {
+    if (this.#ended) return
+    const { ids, log } = this.#options
+    if (answered && this.#open.size === 0) return void this.#end('final', data)
+    if (!answered && messages.length > 0 && messages.every(isResponse)) return
     this.#said = true
     void log.append(this.streamId, 'message', ids.mark(data, messages))
   }

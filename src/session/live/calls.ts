@@ -50,10 +50,10 @@ export interface CallsOptions {
   readonly primes: (request: AppRequest) => boolean
   /** Lets whoever has asked follow a stream. */
   readonly attach: (stream: StreamRef, headers: HeaderPairs, how: Handling) => OwnerAnswer
-  readonly pace: () => Promise<void>
+  readonly pace: () => Promise<void> | undefined
   readonly onUse: () => void
-  /** The app has answered a request; settles before the client learns it. */
-  readonly onAnswered: (request: Request, response: Message) => Promise<void>
+  /** The app has answered a request; what this returns settles before the client learns it. */
+  readonly onAnswered: (request: Request, response: Message) => Promise<void> | undefined
   /**
    * An app in another process, or the connection to it, is gone in the middle of a call that has its record. Settles when it is
    * settled, here or by giving the session up.

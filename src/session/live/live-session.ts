@@ -202,6 +202,7 @@ export class LiveSession {
       caller: () => local.caller,
       onMessage: (data) => {
         void this.#log.append(STANDALONE, 'message', this.#ids.mark(data, parseMessages(data)), false)
+        return undefined
       },
       pace: () => this.#pace(),
       onCut: () => void this.#log.cut(STANDALONE, settings.retryInterval),
@@ -414,7 +415,11 @@ export class LiveSession {
     return primes(request, this.#state.current, this.#options.settings)
   }
 
-  async #pace(): Promise<void> {
+  #pace(): Promise<void> | undefined {
+    return this.#log.pending > MAX_PENDING ? this.#caughtUp() : undefined
+  }
+
+  async #caughtUp(): Promise<void> {
     while (this.#log.pending > MAX_PENDING && !this.closed) await delay(1)
   }
 

@@ -10,7 +10,7 @@ import {
 import { hopByHop } from '../../app/hop-by-hop.ts'
 import { PersistError } from '../../errors.ts'
 import type { Refusal, Settings } from '../../options.ts'
-import { readEvents } from '../../sse.ts'
+import { eventReader } from '../../sse.ts'
 import type { StopSignal } from '../../stop.ts'
 import { type Answer, refuse, relayWhole } from '../protocol/answer.ts'
 import { isResponse, type Message, parseMessages } from '../protocol/json-rpc.ts'
@@ -339,8 +339,9 @@ export async function readMessages(
 async function readAll(response: AppResponse): Promise<readonly Message[]> {
   if (!isEventStream(response)) return parseMessages((await readBody(response)).toString())
   const messages: Message[] = []
-  for await (const events of readEvents(response.body)) {
-    for (const { data } of events) messages.push(...parseMessages(data))
+  const read = eventReader()
+  for await (const chunk of response.body) {
+    for (const { data } of read(chunk)) messages.push(...parseMessages(data))
     // The SDK's v1 transport may leave a stream open behind its last answer.
     if (messages.some(isResponse)) break
   }

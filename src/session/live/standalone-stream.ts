@@ -18,8 +18,8 @@ export interface TapOptions {
   readonly request: (lastEventId: string | undefined, signal: StopSignal) => AppRequest
   /** Whoever was last accepted by the app: another object each time. */
   readonly caller: () => object
-  readonly onMessage: (data: string) => Promise<void> | void
-  readonly pace: () => Promise<void>
+  readonly onMessage: (data: string) => Promise<void> | undefined
+  readonly pace: () => Promise<void> | undefined
   /** The app ended the stream (`closeStandaloneSSEStream`): the client's own is to end too. */
   readonly onCut: () => void
   /** An app in another process, or the connection to it, is gone; or it has ended the stream and does not open it again. */

@@ -57,9 +57,9 @@ export class StoredState {
   }
 
   /** The app has carried out what may change the state. Settles when that is stored, or kept to be stored soon. */
-  async answered(request: Request, response: Message): Promise<void> {
-    if (changesState(request) && response.error === undefined)
-      await this.#save(stateAfter(this.#state, request))
+  answered(request: Request, response: Message): Promise<void> | undefined {
+    if (!changesState(request) || response.error !== undefined) return undefined
+    return this.#save(stateAfter(this.#state, request))
   }
 
   /** A refusal where the session would have more subscriptions than it may have. */
