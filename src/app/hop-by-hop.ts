@@ -14,6 +14,14 @@ const KEPT = /^(?:accept|authorization|content-type|cookie|host|last-event-id|mc
 
 /** Tells which headers (lower-case names) end at this hop, given the message's own `Connection`. */
 export function hopByHop(connection: string | undefined): (name: string) => boolean {
+  if (connection !== last.connection) last = { connection, ends: endsBy(connection) }
+  return last.ends
+}
+
+/** Nearly all messages have the same `Connection`, and this is asked for each. */
+let last = { connection: undefined as string | undefined, ends: endsBy(undefined) }
+
+function endsBy(connection: string | undefined): (name: string) => boolean {
   const named = connection?.toLowerCase().split(/[\s,]+/)
   return (name) =>
     HOP_BY_HOP.has(name) ||

@@ -179,13 +179,14 @@ function incoming(request: AppRequest, socket: Socket): IncomingMessage {
 }
 
 function pairs(res: ServerResponse): HeaderPairs {
-  return Object.entries(res.getHeaders()).flatMap(([name, value]) =>
-    Array.isArray(value)
-      ? value.map((each) => [name, String(each)] as const)
-      : value === undefined
-        ? []
-        : [[name, String(value)] as const],
-  )
+  const headers = res.getHeaders()
+  const list: [string, string][] = []
+  for (const name in headers) {
+    const value = headers[name]
+    if (Array.isArray(value)) for (const each of value) list.push([name, String(each)])
+    else if (value !== undefined) list.push([name, String(value)])
+  }
+  return list
 }
 
 function bytes(chunk: unknown, encoding: unknown): Uint8Array {

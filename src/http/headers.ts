@@ -77,14 +77,12 @@ const ADDED_TO = new Set(['set-cookie', 'vary'])
 /** As `res.setHeader` would, except that a name which stands more than once is kept more than once. */
 export function setHeaders(res: ServerResponse, headers: HeaderPairs): void {
   const http2 = res.req.httpVersionMajor >= 2
-  const values = new Map<string, string[]>()
-  for (const [name, value] of headers) {
+  for (const [i, [name, value]] of headers.entries()) {
     if (http2 && OF_THE_CONNECTION.has(name)) continue
-    const before = values.get(name)
-    if (before) before.push(value)
-    else values.set(name, ADDED_TO.has(name) ? [...given(res, name), value] : [value])
+    const isAgain = headers.findIndex(([each]) => each === name) < i
+    const before = isAgain || ADDED_TO.has(name) ? given(res, name) : []
+    res.setHeader(name, before.length === 0 ? value : [...new Set([...before, value])])
   }
-  for (const [name, all] of values) res.setHeader(name, all.length === 1 ? all[0]! : [...new Set(all)])
 }
 
 function given(res: ServerResponse, name: string): string[] {

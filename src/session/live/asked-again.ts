@@ -1,5 +1,6 @@
 import type { AppRequest } from '../../app/app.ts'
 import { delay } from '../../clock.ts'
+import type { FewMap } from '../../few.ts'
 import type { EventLog } from '../../store/port.ts'
 import type { WholeAnswer } from '../protocol/answer.ts'
 import { interruptedAnswer } from '../protocol/interrupted.ts'
@@ -13,7 +14,7 @@ export interface AskedAgainOptions {
   readonly store: EventLog
   readonly log: SessionLog
   /** The calls that run here, by their streams. */
-  readonly running: ReadonlyMap<string, { readonly request: AppRequest }>
+  readonly running: FewMap<string, { readonly request: AppRequest }>
 }
 
 /** A call that stands in the log: what its client is told, where that is no stream; or under which name it was made again. */
@@ -80,7 +81,7 @@ export class AskedAgain {
     if (known || running.has(streamId)) return known ?? {}
     // A store that has lost what it knew of the call may also have lost under which name it was made again.
     const text = openPayload(request)
-    for (const [next, call] of running) if (openPayload(call.request) === text) return { next }
+    for (const [next, call] of running.entries()) if (openPayload(call.request) === text) return { next }
     return undefined
   }
 

@@ -8,6 +8,7 @@ import {
 } from '../../app/app.ts'
 import { monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
+import { FewMap } from '../../few.ts'
 import type { Settings } from '../../options.ts'
 import type { EventLog, OpenStream } from '../../store/port.ts'
 import {
@@ -85,7 +86,7 @@ type Begun = Pick<Running, 'request' | 'runs'> & {
 /** The calls that run in one live session, by their streams. */
 export class Calls {
   readonly #options: CallsOptions
-  readonly #running = new Map<string, Running>()
+  readonly #running = new FewMap<string, Running>()
   readonly #askedAgain: AskedAgain
   /** The session is not to be had here any more: what is begun now would be nobody's. */
   #left = false
@@ -198,7 +199,7 @@ export class Calls {
   /** Has nobody followed any of them for `ms`? */
   areForgotten(ms: number): boolean {
     // Each is looked at: to look is to note that somebody is there.
-    return [...this.#running.values()].filter(({ call }) => !this.#isForgotten(call, ms)).length === 0
+    return this.#running.values().filter(({ call }) => !this.#isForgotten(call, ms)).length === 0
   }
 
   /** Somebody who followed it has gone: a client that comes and goes between two looks was there all the same. */
@@ -209,7 +210,7 @@ export class Calls {
 
   /** Does somebody wait for one of them? */
   get followed(): boolean {
-    return [...this.#running.values()].some(({ call }) => this.#isFollowed(call))
+    return this.#running.values().some(({ call }) => this.#isFollowed(call))
   }
 
   #isForgotten(call: Call, ms: number): boolean {
@@ -233,7 +234,7 @@ export class Calls {
     const ids = new Set(requests.map(({ id }) => idKey(id)))
     const twice =
       ids.size < requests.length ||
-      requests.some(({ id }) => [...this.#running.values()].some(({ call }) => call.has(id)))
+      requests.some(({ id }) => this.#running.values().some(({ call }) => call.has(id)))
     if (twice) return refuse(400, 'Invalid Request: a request with this id is running', { code: -32600 })
     if (this.#running.size < settings.maxCalls) return undefined
     const facts = { sessionId, maxCalls: settings.maxCalls }
@@ -288,7 +289,7 @@ export class Calls {
   /** Stops reading; the log keeps the streams open, for whoever owns the session next. */
   abandon(): void {
     this.#left = true
-    for (const { call } of [...this.#running.values()]) call.abandon()
+    for (const { call } of this.#running.values()) call.abandon()
   }
 
   /** Somebody has written the end of that stream. */
@@ -299,7 +300,7 @@ export class Calls {
   /** Tells those who wait for an answer here, and have nothing to come back with, that none will come. */
   answerStranded(): void {
     const { log } = this.#options
-    for (const [streamId, { call }] of this.#running) {
+    for (const [streamId, { call }] of this.#running.entries()) {
       for (const listener of log.listeners(streamId)) {
         if (listener.resumable) continue
         call.open.forEach((request, i) => {

@@ -1,5 +1,6 @@
 import type { App, AppRequest } from '../../app/app.ts'
 import { delay, monotonicNow } from '../../clock.ts'
+import { FewSet } from '../../few.ts'
 import type { Settings } from '../../options.ts'
 import { Stop, type StopSignal } from '../../stop.ts'
 import { type Cursor, parseEventId } from '../../store/event-id.ts'
@@ -80,7 +81,7 @@ export class LiveSession {
   /** Monotonic ms. */
   lastUsed = monotonicNow()
   /** Requests that have no answer yet. */
-  readonly #requests = new Set<Handling>()
+  readonly #requests = new FewSet<Handling>()
   /** The instance was told that its client is initialized: should that come late as well, it is not told twice. */
   #told = false
   #deleting = false
@@ -180,7 +181,7 @@ export class LiveSession {
   }
 
   get #isAwaited(): boolean {
-    return [...this.#requests].some(isAwaited)
+    return this.#requests.values().some(isAwaited)
   }
 
   get calls(): number {

@@ -352,8 +352,11 @@ async function readAll(response: AppResponse): Promise<readonly Message[]> {
 /** Who asks, without what was asked. */
 export function callerOf({ method, url, headers, remote, authInfo }: AppRequest): AppRequest {
   // Of nearly all requests nothing has to go, and this is done for each.
-  const kept = Object.keys(headers).some((name) => OF_ONE_REQUEST.has(name))
-    ? Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_ONE_REQUEST.has(name)))
-    : headers
+  let kept = headers
+  for (const name in headers) {
+    if (!OF_ONE_REQUEST.has(name)) continue
+    kept = Object.fromEntries(Object.entries(headers).filter(([each]) => !OF_ONE_REQUEST.has(each)))
+    break
+  }
   return { method, url, headers: kept, remote, authInfo }
 }

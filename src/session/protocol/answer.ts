@@ -99,15 +99,18 @@ const PER_MESSAGE = new Set(['content-length', 'transfer-encoding', 'connection'
 
 /** The app's headers, CORS and all, fit for a body that we write ourselves. */
 export function clientHeaders(headers: HeaderPairs, sessionId: string): HeaderPairs {
-  return headers
-    .filter(([name]) => !PER_MESSAGE.has(name))
-    .map(([name, value]) => [name, name === 'mcp-session-id' ? sessionId : value] as const)
+  return without(headers, PER_MESSAGE).map((pair) =>
+    pair[0] === 'mcp-session-id' ? (['mcp-session-id', sessionId] as const) : pair,
+  )
 }
 
 /** Headers of an event stream that we serve: those of the app's answer to this caller, with our own content. */
 export function streamHeaders(headers: HeaderPairs, sessionId: string): HeaderPairs {
-  const kept = clientHeaders(headers, sessionId).filter(([name]) => !SET_BY_US.has(name))
-  return [...kept, ...STREAM_HEADERS, ['mcp-session-id', sessionId]]
+  return [...without(headers, NOT_OF_STREAMS), ...STREAM_HEADERS, ['mcp-session-id', sessionId]]
+}
+
+function without(headers: HeaderPairs, names: ReadonlySet<string>): HeaderPairs {
+  return headers.filter(([name]) => !names.has(name))
 }
 
 const STREAM_HEADERS: HeaderPairs = [
@@ -116,4 +119,4 @@ const STREAM_HEADERS: HeaderPairs = [
   ['x-accel-buffering', 'no'],
 ]
 
-const SET_BY_US = new Set([...STREAM_HEADERS.map(([name]) => name), 'mcp-session-id'])
+const NOT_OF_STREAMS = new Set([...PER_MESSAGE, ...STREAM_HEADERS.map(([name]) => name), 'mcp-session-id'])

@@ -1,10 +1,13 @@
 import { errorText, isPersistError } from '../../errors.ts'
+import { FewMap } from '../../few.ts'
 import type { Logger } from '../../logger.ts'
 import type { EventKind, EventLog, NewEvent, StoredEvent } from '../../store/port.ts'
 import { batchOf, errorResponse, isResponse, parseMessages } from '../protocol/json-rpc.ts'
 import { Backlog } from './backlog.ts'
 import { isLast, type Update } from './stream.ts'
 import type { Subscriber } from './subscriber.ts'
+
+const NONE: readonly Subscriber[] = []
 
 // Milliseconds that the record of a call waits for the first message.
 const OPEN_DELAY = 2
@@ -32,10 +35,10 @@ export interface SessionLogOptions {
  */
 export class SessionLog {
   readonly #options: SessionLogOptions
-  readonly #listeners = new Map<string, Set<Subscriber>>()
+  readonly #listeners = new FewMap<string, readonly Subscriber[]>()
   /** The last position written in each stream that is being written. */
-  readonly #last = new Map<string, number>()
-  readonly #held = new Map<string, { readonly event: NewEvent; readonly timer: NodeJS.Timeout }>()
+  readonly #last = new FewMap<string, number>()
+  readonly #held = new FewMap<string, { readonly event: NewEvent; readonly timer: NodeJS.Timeout }>()
   readonly #backlog: Backlog
   #epoch: string | undefined
   /**
@@ -124,27 +127,26 @@ export class SessionLog {
 
   /** Settles when all that was appended until now is stored, the records that still wait among it. Never rejects. */
   async flush(): Promise<void> {
-    await Promise.all([...this.#held.keys()].map((streamId) => this.#release(streamId)))
+    await Promise.all(this.#held.keys().map((streamId) => this.#release(streamId)))
     await this.#latest.catch(() => {})
   }
 
   attach(listener: Subscriber): void {
-    const listeners = this.#listeners.get(listener.streamId) ?? new Set()
-    this.#listeners.set(listener.streamId, listeners.add(listener))
+    this.#listeners.set(listener.streamId, [...this.listeners(listener.streamId), listener])
   }
 
   detach(listener: Subscriber): void {
-    const listeners = this.#listeners.get(listener.streamId)
-    listeners?.delete(listener)
-    if (listeners?.size === 0) this.#listeners.delete(listener.streamId)
+    const left = this.listeners(listener.streamId).filter((each) => each !== listener)
+    if (left.length > 0) this.#listeners.set(listener.streamId, left)
+    else this.#listeners.delete(listener.streamId)
   }
 
   listeners(streamId: string): readonly Subscriber[] {
-    return [...(this.#listeners.get(streamId) ?? [])]
+    return this.#listeners.get(streamId) ?? NONE
   }
 
   allListeners(): readonly Subscriber[] {
-    return [...this.#listeners.values()].flatMap((listeners) => [...listeners])
+    return this.#listeners.values().flat()
   }
 
   /** The app asks the clients of a stream to come again, after what it has said until now. */
