@@ -4,6 +4,7 @@ import type { Settings } from '../options.ts'
 import { FORMATS, isIn } from '../versions.ts'
 import type { Peers } from './cluster/peers.ts'
 import { isPassing } from './failure.ts'
+import { KnownOwners } from './known-owners.ts'
 import { NotTheirs } from './live/binding.ts'
 import type { Elsewhere, OwnerAnswer, SessionRequest } from './live/handling.ts'
 import type { LiveSession } from './live/live-session.ts'
@@ -52,6 +53,7 @@ type Free = Extract<Found, { readonly free: number }>
 /** A request of a session, from the search for its owner to the answer: here, or at another node. */
 export class Serving {
   readonly #options: ServingOptions
+  readonly #owners = new KnownOwners()
   /** Monotonic ms: until then calls that run may end; new ones are for the next owner. */
   drainsUntil: number | undefined
 
@@ -99,7 +101,7 @@ export class Serving {
     try {
       // Nearly every request needs nothing but a look at what is here.
       const live = this.#options.owned.here(sessionId, principal)
-      const found = live ? { live } : await this.#find(asked, search)
+      const found = live ? { live } : (this.#known(asked) ?? (await this.#find(asked, search)))
       if ('answer' in found) {
         if (!isOwed || found.answer.status !== 503) return found.answer
         // The app of another node may be back.
@@ -119,7 +121,11 @@ export class Serving {
         const owner = take ? await this.#options.peers.another(search.unwilling, found.free) : found.owner
         if (owner === undefined) return this.#isLeftAlone(asked, found as Free, search)
         const answer = await this.#options.peers.forwarder.forward(owner, asked, { take })
-        if (typeof answer === 'object') return answer
+        if (typeof answer === 'object') {
+          this.#owners.answered(sessionId, owner)
+          return answer
+        }
+        this.#owners.forget(sessionId)
         if (this.#options.peers.isStranger(owner)) return isOwed ? 'wait' : otherRelease()
         if (take) search.unwilling.add(owner)
         return answer
@@ -131,6 +137,12 @@ export class Serving {
       if (isOwed && isPassing(error)) return waited()
       throw error
     }
+  }
+
+  /** Of a request that may have been made, the store knows where it is to be settled. */
+  #known({ sessionId, again }: SessionRequest): { readonly owner: string } | undefined {
+    const owner = again ? undefined : this.#owners.get(sessionId)
+    return owner === undefined ? undefined : { owner }
   }
 
   /**

@@ -35,7 +35,7 @@ export interface OwnedSessionsOptions {
 /** Where a session is: live here, live at another node, or nowhere for this caller. */
 export type Found =
   | { readonly live: LiveSession }
-  | { readonly owner: string; readonly record: SessionRecord }
+  | { readonly owner: string }
   /** `away`: by this node, as long as its app is away. */
   | { readonly answer: Answer; readonly away?: true }
   /** Unknown, expired, terminated, or somebody else's. */
@@ -119,7 +119,7 @@ export class OwnedSessions {
       const { id: self } = await node.join()
       if (own && record.owner !== self) return { moved: true }
       const elsewhere = record.owner !== null && record.owner !== self
-      if (elsewhere && record.ownerAlive) return { owner: record.owner, record }
+      if (elsewhere && record.ownerAlive) return { owner: record.owner }
       if (!claim || !readable) return { free: formatOf(record.state) }
       if (this.#options.app.presence?.away) {
         if (!this.#lifecycle.has(id)) return AWAY()

@@ -22,8 +22,8 @@ export const LIVE: readonly Mutant[] = [
     file: CALLS,
     replace: 'if (!recorded) {',
     by: 'if (!recorded && call.abandoned) {',
-    with: ['store-fails-before', 'store-away-for-one', 'messages-late'],
-    seeds: 200,
+    with: ['store-fails-before', 'store-fails-after', 'store-away-for-one', 'messages-late'],
+    seeds: 300,
   },
   {
     name: 'a call that may have been made is made again',
