@@ -82,11 +82,15 @@ export class PostgresAppender {
     return this.#id
   }
 
-  /** Undefined: its row is to be looked at first. */
+  /** Undefined: it is not ours, as far as we know. */
   find({ sessionId, generation }: Pick<Slot, 'sessionId' | 'generation'>): Ownership | undefined {
     const ownership = this.#owned.get(sessionId)
-    if (ownership === undefined || ownership.appender !== this.#current) return undefined
-    return generation === undefined || generation === ownership.generation ? ownership : undefined
+    return generation === undefined || generation === ownership?.generation ? ownership : undefined
+  }
+
+  /** Is it ours under the id that we go by now? If not, it is to be taken over from the one that we had. */
+  isCurrent({ appender }: Ownership): boolean {
+    return appender === this.#current
   }
 
   remember(sessionId: string, ownership: Ownership): void {

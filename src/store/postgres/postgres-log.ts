@@ -197,14 +197,17 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
 
   /** Resolves with the slots that were not stored: their logs' rows are to be looked at. */
   async #run(slots: readonly Slot[], outcomes: Map<Append, Outcome<Appended>>): Promise<Slot[]> {
+    const { appender } = this.#options
     const owned: OwnedSlot[] = []
     const counted: Slot[] = []
+    const left: Slot[] = []
     for (const slot of slots) {
-      const ownership = this.#options.appender.find(slot)
-      if (ownership) owned.push({ ...slot, ownership })
-      else counted.push(slot)
+      const ownership = appender.find(slot)
+      if (!ownership) counted.push(slot)
+      else if (appender.isCurrent(ownership)) owned.push({ ...slot, ownership })
+      else left.push(slot)
     }
-    const left: Slot[] = owned.length === 0 ? [] : await this.#runOwned(owned, outcomes)
+    if (owned.length > 0) left.push(...(await this.#runOwned(owned, outcomes)))
     if (counted.length === 0) return left
     const refused = await this.#runCounted(counted, outcomes, false)
     const missing = refused.filter(({ generation }) => generation === undefined)

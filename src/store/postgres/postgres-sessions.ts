@@ -168,7 +168,8 @@ export class PostgresSessions implements SessionTable {
     await this.#opened()
     // Who claims it then need not fence anybody: the log's row says where it ends.
     return this.#whileQuiet(id, async () => {
-      const log = this.#appender.find({ sessionId: id, generation })
+      const found = this.#appender.find({ sessionId: id, generation })
+      const log = found && this.#appender.isCurrent(found) ? found : undefined
       this.#appender.forget(id)
       const rows = await this.#schema.rows(
         sql`

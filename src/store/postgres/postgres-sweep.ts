@@ -42,7 +42,7 @@ const NONE: Ended = { events: 0, sessions: 0, more: false }
 /** Beyond every position. */
 const END = raw(`${2n ** 63n - 1n}`)
 /** Logs of one step: each is locked while it takes. */
-const LOGS_AT_ONCE = 200
+const LOGS_AT_ONCE = 100
 
 /**
  * Events of logs that live. The log's row says how far they are gone before they are, as nothing else tells it where the log
@@ -97,10 +97,12 @@ async function sweepLogs(schema: PostgresSchema, limit: number, eventsOnly: bool
     ), gone AS (
       DELETE FROM ${events} AS event USING expired
       WHERE event.log_id = expired.log_id AND event.position = expired.position RETURNING 1
+    ), cut AS MATERIALIZED (
+      SELECT session_id, due.log_id, epoch, coalesce(max(position), 0) AS position
+      FROM due LEFT JOIN expired USING (log_id) GROUP BY session_id, due.log_id, epoch
     ), empty AS MATERIALIZED (
-      SELECT session_id, log_id, epoch FROM due WHERE NOT EXISTS (
-        SELECT 1 FROM ${events} WHERE log_id = due.log_id
-          AND position > coalesce((SELECT max(position) FROM expired WHERE expired.log_id = due.log_id), 0))
+      SELECT session_id, epoch FROM cut
+      WHERE NOT EXISTS (SELECT 1 FROM ${events} WHERE log_id = cut.log_id AND position > cut.position)
     )${
       eventsOnly
         ? sql``
