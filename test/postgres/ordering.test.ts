@@ -14,7 +14,7 @@ interface Row {
 
 /** Two processes write; a client resumes from the last position it saw until all is written and read. */
 async function race(
-  how: 'store' | 'identity',
+  how: 'store' | 'taking turns' | 'identity',
   schema: string,
   each: number,
   read: (after: number) => Promise<readonly Row[]>,
@@ -76,6 +76,23 @@ test('16 writers in 2 processes, 50,000 events of one session: a resuming reader
   })
   expect(seen).toHaveLength(expected(each).length)
   expect(faults(seen, each)).toEqual([])
+  await store.close()
+}, 180_000)
+
+test('2 processes that take a session from each other all the time, appending from memory: each event once, in order', async () => {
+  const each = 400
+  const schema = newSchema()
+  const store = await openStore({ url: inject('postgresUrl'), schema })
+  const state = { initialize: '{}', protocolVersion: '2025-11-25' }
+  await store.sessions.create({ id: 's', principal: null, state, owner: 'nobody', ttl: 3_600_000 })
+  const seen = await race('taking turns', schema, each, async (after) => {
+    const { events } = await store.log.read({ sessionId: 's', streamId: 'a', after, limit: 500 })
+    return events
+  })
+  expect(seen).toHaveLength(expected(each).length)
+  expect(faults(seen, each)).toEqual([])
+  const turns = seen.filter(({ payload }, i) => i > 0 && payload[0] !== seen[i - 1]!.payload[0]).length
+  expect(turns).toBeGreaterThan(10)
   await store.close()
 }, 180_000)
 

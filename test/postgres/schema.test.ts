@@ -240,6 +240,26 @@ test('calls that ran when the database was migrated are known to be open', async
   await store.close()
 })
 
+// It would give numbers out twice: what it counts in is not what positions come from any more.
+test('a release that counts in the rows of logs appends nothing beside this one, whether it runs or starts again', async () => {
+  const schema = newSchema()
+  const [store, before] = [open(schema), loadMigrations('postgres').slice(0, 6)]
+  await applyMigrations(store.migrations, { migrations: before })
+  await client.query(
+    `INSERT INTO ${schema}.mcp_logs (session_id, last, expires_at) VALUES ('s', 5, now() + interval '1 minute')`,
+  )
+  const counting = `UPDATE ${schema}.mcp_logs SET last = last + 1 WHERE session_id = 's'`
+  await client.query(counting)
+  await applyMigrations(store.migrations)
+  expect((await rejection(client.query(counting))).message).toBe('column "last" does not exist')
+  expect((await rejection(planMigrations(store.migrations, { migrations: before }))).code).toBe(
+    'SCHEMA_TOO_NEW',
+  )
+  // And this one goes on where it was.
+  expect((await store.log.append({ sessionId: 's', events: [event], ttl: 60_000 })).positions).toEqual([7])
+  await store.close()
+})
+
 test('with the events only, streams are kept, and what needs sessions says what is missing', async () => {
   const schema = newSchema()
   const store = open(schema)

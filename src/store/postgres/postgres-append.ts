@@ -23,6 +23,7 @@ export interface StoredSlot {
 export interface AppendTables {
   readonly logs: string
   readonly events: string
+  readonly appenders: string
   /** Undefined: the schema has none, as it has no session records. */
   readonly openStreams: string | undefined
 }
@@ -30,7 +31,7 @@ export interface AppendTables {
 const MS = "interval '1 millisecond'"
 
 /**
- * Appends for one log that exists: the whole machinery of a group would cost a single event a third of its speed.
+ * Appends for one log that exists, and that counts in its row: nobody appends to it from memory. The whole machinery of a group would cost a single event a third of its speed.
  *
  * Order: the update takes the lock of the log's row, so one append after the other reads the counter, raises it and
  * inserts, each seeing what the one before committed. The lock is held until the commit, so events become visible in
@@ -44,19 +45,19 @@ export function appendOne(tables: AppendTables, slot: Slot): PostgresQuery {
   const text = `
 WITH bumped AS (
   UPDATE ${tables.logs} SET
-    last = greatest(last, $6::bigint) + $3::int,
-    kept = coalesce(kept, last - floor) + $3::int,
-    events_expire_at = greatest(events_expire_at, now() + $4::float8 * ${MS}),
-    expires_at = CASE WHEN expires_at < now() + $5::float8 * ${MS} THEN now() + $5::float8 * 1.1 * ${MS} ELSE expires_at END
-  WHERE session_id = $1 AND expires_at > now() AND ($2::bigint IS NULL OR generation = $2::bigint)
-  RETURNING 1 AS slot, session_id, log_id, last - $3::int AS base, kept, epoch, events_expire_at
+    base = greatest(base, $6::bigint) + $3::int,
+    kept = coalesce(kept, base - floor) + $3::int,
+    expires_at = CASE WHEN expires_at < now() + $5::float8 * ${MS} THEN now() + $5::float8 * 1.1 * ${MS} ELSE expires_at END,
+    sweep_at = least(sweep_at, now() + $4::float8 * ${MS})
+  WHERE session_id = $1 AND appender IS NULL AND expires_at > now() AND ($2::bigint IS NULL OR generation = $2::bigint)
+  RETURNING 1 AS slot, session_id, log_id, base - $3::int AS base, kept, epoch, now() + $4::float8 * ${MS} AS till
 )${stored(tables.events, rows, values)}${opened(tables, rows, values)}
 SELECT slot, base, epoch, kept FROM bumped`
   return { text, values }
 }
 
 /**
- * Many appends for many logs. It locks the rows of the logs first, in the order of their ids, so that two such
+ * Many appends for many logs that count in their rows. It locks the rows of the logs first, in the order of their ids, so that two such
  * statements never wait for each other in a circle; then each log is as above, its events numbered from the counter
  * as it was under the lock. `missing` begins the logs that are not there, or have expired, and does the same; what it
  * is given has no generation to be checked.
@@ -76,47 +77,53 @@ export function appendMany(tables: AppendTables, slots: readonly Slot[], missing
 WITH asked AS MATERIALIZED (
   SELECT * FROM unnest(${unpacked(1)}, $2::bigint[], $3::int[], $4::float8[], $5::float8[], $6::bigint[])
     WITH ORDINALITY AS asked (session_id, generation, count, ttl, touch, beyond, slot)
-), ${missing ? begin(tables.logs) : bump(tables.logs)}${stored(tables.events, rows, values)}${opened(tables, rows, values)}
+), ${missing ? begin(tables.logs, tables.events) : bump(tables.logs)}${stored(tables.events, rows, values)}${opened(tables, rows, values)}
 SELECT slot, base, epoch, kept FROM bumped`
   return { text, values }
 }
 
 const bump = (logs: string) => `locked AS MATERIALIZED (
-  SELECT session_id, generation, expires_at FROM ${logs}
+  SELECT session_id, generation, appender, expires_at FROM ${logs}
   WHERE session_id = ANY (${unpacked(1)}) ORDER BY session_id FOR NO KEY UPDATE
 ), bumped AS (
   UPDATE ${logs} AS log SET
-    last = greatest(log.last, beyond) + count,
-    kept = coalesce(log.kept, log.last - log.floor) + count,
-    events_expire_at = greatest(log.events_expire_at, now() + ttl * ${MS}),
-    expires_at = CASE WHEN log.expires_at < now() + touch * ${MS} THEN now() + touch * 1.1 * ${MS} ELSE log.expires_at END
+    base = greatest(log.base, beyond) + count,
+    kept = coalesce(log.kept, log.base - log.floor) + count,
+    expires_at = CASE WHEN log.expires_at < now() + touch * ${MS} THEN now() + touch * 1.1 * ${MS} ELSE log.expires_at END,
+    sweep_at = least(log.sweep_at, now() + ttl * ${MS})
   FROM locked JOIN asked USING (session_id)
-  WHERE log.session_id = locked.session_id AND locked.expires_at > now() AND (asked.generation IS NULL OR asked.generation = locked.generation)
-  RETURNING slot, log.session_id, log.log_id, log.last - count AS base, log.kept, epoch, log.events_expire_at
+  WHERE log.session_id = locked.session_id AND locked.appender IS NULL AND locked.expires_at > now()
+    AND (asked.generation IS NULL OR asked.generation = locked.generation)
+  RETURNING slot, log.session_id, log.log_id, log.base - count AS base, log.kept, epoch, now() + ttl * ${MS} AS till
 )`
 
-// The row in conflict is read as it is under the lock: begun a moment ago by somebody else, or expired.
-const begin = (logs: string) => `begun AS (
-  INSERT INTO ${logs} AS log (session_id, last, kept, events_expire_at, expires_at)
-  SELECT session_id, greatest(beyond, 0) + count, count, now() + ttl * ${MS}, now() + greatest(ttl, touch * 1.1) * ${MS}
+// The row in conflict is read as it is under the lock: begun a moment ago by somebody else, or expired. The events of one that
+// has expired go: nobody would find them any more.
+const begin = (logs: string, events: string) => `over AS (
+  DELETE FROM ${events} AS event USING ${logs} AS log JOIN asked USING (session_id)
+  WHERE log.expires_at <= now() AND event.log_id = log.log_id
+), begun AS (
+  INSERT INTO ${logs} AS log (session_id, base, kept, expires_at, sweep_at)
+  SELECT session_id, greatest(beyond, 0) + count, count, now() + greatest(ttl, touch * 1.1) * ${MS}, now() + ttl * ${MS}
   FROM asked ORDER BY session_id COLLATE "C"
   ON CONFLICT (session_id) DO UPDATE SET
     log_id = CASE WHEN log.expires_at > now() THEN log.log_id ELSE excluded.log_id END,
     epoch = CASE WHEN log.expires_at > now() THEN log.epoch ELSE excluded.epoch END,
     generation = CASE WHEN log.expires_at > now() THEN log.generation ELSE 0 END,
-    last = CASE WHEN log.expires_at > now() THEN greatest(log.last, excluded.last - excluded.kept) + excluded.kept ELSE excluded.last END,
-    kept = CASE WHEN log.expires_at > now() THEN coalesce(log.kept, log.last - log.floor) ELSE 0 END + excluded.kept,
+    appender = NULL,
+    base = CASE WHEN log.expires_at > now() THEN greatest(log.base, excluded.base - excluded.kept) + excluded.kept ELSE excluded.base END,
+    kept = CASE WHEN log.expires_at > now() THEN coalesce(log.kept, log.base - log.floor) ELSE 0 END + excluded.kept,
     floor = CASE WHEN log.expires_at > now() THEN log.floor ELSE 0 END,
-    events_expire_at = CASE WHEN log.expires_at > now() THEN greatest(log.events_expire_at, excluded.events_expire_at)
-      ELSE excluded.events_expire_at END,
-    expires_at = greatest(log.expires_at, excluded.expires_at)
-  RETURNING session_id, log_id, last, kept, epoch, events_expire_at
+    expires_at = greatest(log.expires_at, excluded.expires_at),
+    sweep_at = least(log.sweep_at, excluded.sweep_at)
+  WHERE log.appender IS NULL OR log.expires_at <= now()
+  RETURNING session_id, log_id, base, kept, epoch
 ), bumped AS (
-  SELECT slot, session_id, log_id, last - count AS base, kept, epoch, events_expire_at FROM begun JOIN asked USING (session_id)
+  SELECT slot, session_id, log_id, begun.base - count AS base, kept, epoch, now() + ttl * ${MS} AS till FROM begun JOIN asked USING (session_id)
 )`
 
 /** Adds the events, and their parameters to `values`. */
-function stored(events: string, rows: readonly EventRow[], values: unknown[]): string {
+export function stored(events: string, rows: readonly EventRow[], values: unknown[]): string {
   const n = values.length
   values.push(
     packScalars(rows.map(({ slot }) => slot)),
@@ -133,7 +140,7 @@ function stored(events: string, rows: readonly EventRow[], values: unknown[]): s
     AS event (slot, rank, stream_id, kind, payload, opens)
 ), stored AS (
   INSERT INTO ${events} (log_id, position, stream_id, kind, payload, expires_at)
-  SELECT log_id, base + rank, stream_id, kind, payload, events_expire_at FROM event JOIN bumped USING (slot)
+  SELECT log_id, base + rank, stream_id, kind, payload, till FROM event JOIN bumped USING (slot)
 )`
 }
 
@@ -141,7 +148,7 @@ function stored(events: string, rows: readonly EventRow[], values: unknown[]): s
  * Notes the streams that are open from now on, and forgets those that are no longer. A stream that begins and ends in
  * this statement is not written at all; what is forgotten is what earlier statements have noted.
  */
-function opened({ openStreams }: AppendTables, rows: readonly EventRow[], values: unknown[]): string {
+export function opened({ openStreams }: AppendTables, rows: readonly EventRow[], values: unknown[]): string {
   if (openStreams === undefined) return ''
   let text = ''
   if (rows.some(({ opens }) => opens)) {
@@ -165,7 +172,7 @@ function opened({ openStreams }: AppendTables, rows: readonly EventRow[], values
   return text
 }
 
-interface LogRow {
+export interface LogRow {
   readonly id: string
   readonly generation: number | null
   readonly count: number
@@ -174,7 +181,7 @@ interface LogRow {
   readonly beyond: number
 }
 
-function logRows(slots: readonly Slot[]): LogRow[] {
+export function logRows(slots: readonly Slot[]): LogRow[] {
   return slots.map(({ sessionId, generation = null, appends }) => ({
     id: sessionId,
     generation,
@@ -186,7 +193,7 @@ function logRows(slots: readonly Slot[]): LogRow[] {
 }
 
 /** Each append lies beyond what it asks for; those before it are numbered before it. */
-function beyondOf(appends: readonly Append[]): number {
+export function beyondOf(appends: readonly Append[]): number {
   let count = 0
   let most = 0
   for (const { beyond = 0, events } of appends) {
@@ -203,7 +210,7 @@ interface EventRow extends NewEvent {
   opens: boolean
 }
 
-function eventRows(slots: readonly Slot[]): EventRow[] {
+export function eventRows(slots: readonly Slot[]): EventRow[] {
   return slots.flatMap(({ appends }, i) => {
     const rows = appends
       .flatMap(({ events }) => events)

@@ -27,6 +27,17 @@ export interface QueryOptions {
 }
 
 const MAX_CONFLICTS = 5
+/**
+ * Every statement finds its rows by an index, whatever the tables hold. So none needs a plan of its own each time, which
+ * takes longer than to run it; nor one for tables that were small when it was made; nor a bitmap, which passes each time
+ * over all that was deleted since the last VACUUM, where an index scan does so once; nor a compiler.
+ */
+const SETTINGS = [
+  ['plan_cache_mode', 'force_generic_plan'],
+  ['enable_seqscan', 'off'],
+  ['enable_bitmapscan', 'off'],
+  ['jit', 'off'],
+] as const
 /** Connections that only urgent statements get, where the pool has so many. */
 const RESERVED = 2
 
@@ -213,11 +224,12 @@ export class PostgresConnections {
    * connections among many, so a setting must not stay behind on them.
    */
   async #greet(client: PostgresPoolClient): Promise<void> {
-    const limit = this.#options.ownsPool ? `${this.timeout}` : '0'
+    const settings = this.#options.ownsPool ? [...SETTINGS, ['statement_timeout', `${this.timeout}`]] : []
     const { rows } = await client.query({
-      text: `SELECT CASE WHEN pg_backend_pid() = $1 AND $2 <> '0'
-                    THEN set_config('statement_timeout', $2, false) END, pg_backend_pid() = $1 AS direct`,
-      values: [client.processID ?? 0, limit],
+      text: `SELECT pg_backend_pid() = $1 AS direct, (
+          SELECT count(set_config(name, value, false)) FROM unnest($2::text[], $3::text[]) AS setting (name, value)
+          WHERE pg_backend_pid() = $1)`,
+      values: [client.processID ?? 0, settings.map(([name]) => name), settings.map(([, value]) => value)],
     })
     this.direct = (rows[0] as { direct: boolean }).direct
   }

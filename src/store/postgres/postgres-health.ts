@@ -61,7 +61,7 @@ export function warningsOf(facts: ServerFacts, wakeUpsArePooled: boolean): strin
   return warnings
 }
 
-const EVENT_TABLES: readonly TableName[] = ['mcp_logs', 'mcp_events']
+const EVENT_TABLES: readonly TableName[] = ['mcp_logs', 'mcp_events', 'mcp_appenders']
 const SESSION_TABLES: readonly TableName[] = [
   'mcp_sessions',
   'mcp_open_streams',

@@ -10,15 +10,18 @@ import {
   type Slot,
   type StoredSlot,
 } from './postgres-append.ts'
+import type { PostgresAppender } from './postgres-appender.ts'
 import type { PostgresConnections } from './postgres-connections.ts'
+import { appendOwned, baseOf, type OwnedResult, type OwnedSlot } from './postgres-owned-append.ts'
 import { type ReadRow, readQuery } from './postgres-read.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
-import { decodeText, encodeText, packTexts, unpacked } from './postgres-text.ts'
+import { decodeText, encodeText } from './postgres-text.ts'
 import { type Excess, trimQuery } from './postgres-trim.ts'
 
 export interface PostgresLogOptions {
   readonly connections: PostgresConnections
   readonly schema: PostgresSchema
+  readonly appender: PostgresAppender
   readonly maxWaiting: number
   /** Throws once the store is closed. */
   readonly assertOpen: () => void
@@ -32,11 +35,14 @@ export interface PostgresLogOptions {
 
 /** Bytes of payload in one statement, about, unless a single append has more. */
 const MAX_BYTES = 4 * 2 ** 20
+/** Of a log that changes hands in the middle of an append: each look may find another appender. */
+const MAX_ATTEMPTS = 8
 /** An index entry cannot be longer than a third of a page. */
 const MAX_ID_BYTES = 1024
 
 /**
- * A counter row for each session gives out the positions, in commit order. What is appended at the same time, by
+ * Positions are given out in commit order: by the process that owns the log, from memory (PostgresAppender), or by a counter
+ * in the log's row where nobody does, as in logs without a session. What is appended at the same time, by
  * whichever sessions, travels in one statement, one after the other: two at a time would each carry half, at 32 appends
  * at once little more than half as fast, at 256 no faster.
  */
@@ -44,6 +50,10 @@ export class PostgresLog implements EventLog {
   readonly #options: PostgresLogOptions
   readonly #names: { logs: string; events: string }
   readonly #group: GroupCommit<Append, Appended>
+  /** Resolves when what is being stored has its outcomes. */
+  #storing: Promise<void> = Promise.resolve()
+  /** Sessions that are not appended to at the moment, until these resolve. */
+  readonly #quiet = new Map<string, Promise<void>>()
 
   constructor(options: PostgresLogOptions) {
     this.#options = options
@@ -110,12 +120,36 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
 
   get #tables(): AppendTables {
     const { schema, hasSessions } = this.#options
-    return { ...this.#names, openStreams: hasSessions() ? schema.quoted('mcp_open_streams') : undefined }
+    return {
+      ...this.#names,
+      appenders: schema.quoted('mcp_appenders'),
+      openStreams: hasSessions() ? schema.quoted('mcp_open_streams') : undefined,
+    }
   }
 
   /** Resolves when every append so far has settled. */
   settled(): Promise<void> {
     return this.#group.settled()
+  }
+
+  /** Runs while nothing is appended to this session from here, and none of its appends is under way. */
+  async whileQuiet<T>(sessionId: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#quiet.get(sessionId)
+    const turn = (async () => {
+      await before
+      await this.#storing
+      return work()
+    })()
+    const over = turn.then(
+      () => {},
+      () => {},
+    )
+    this.#quiet.set(sessionId, over)
+    try {
+      return await turn
+    } finally {
+      if (this.#quiet.get(sessionId) === over) this.#quiet.delete(sessionId)
+    }
   }
 
   async #flush(batch: readonly Append[]): Promise<readonly Outcome<Appended>[]> {
@@ -124,23 +158,31 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
     for (let rest = batch; rest.length > 0; ) {
       const round = nextRound(rest)
       rest = round.rest
-      await this.#store(round.slots, outcomes)
+      // Looked at in the very turn in which storing begins.
+      for (let quiet = this.#quietOf(round); quiet; quiet = this.#quietOf(round)) await quiet
+      this.#storing = this.#store(round.slots, outcomes)
+      await this.#storing
       const away = awayIn(outcomes.values())
       if (away) return batch.map((append) => outcomes.get(append) ?? away)
     }
     return batch.map((append) => outcomes.get(append)!)
   }
 
+  #quietOf({ slots }: { slots: readonly Slot[] }): Promise<unknown> | undefined {
+    if (this.#quiet.size === 0) return undefined
+    const quiet = slots.flatMap(({ sessionId }) => this.#quiet.get(sessionId) ?? [])
+    return quiet.length === 0 ? undefined : Promise.all(quiet)
+  }
+
+  /** Never rejects: each append has its outcome. */
   async #store(slots: readonly Slot[], outcomes: Map<Append, Outcome<Appended>>): Promise<void> {
     try {
-      const left = await this.#run(slots, outcomes, false)
-      const missing = left.filter(({ generation }) => generation === undefined)
-      if (missing.length > 0) {
-        await this.#options.forgetDead(missing.map(({ sessionId }) => sessionId))
-        await this.#run(missing, outcomes, true)
+      let left = slots
+      for (let attempt = 1; left.length > 0; attempt++) {
+        if (attempt > MAX_ATTEMPTS) throw contended(left[0]!.sessionId)
+        left = await this.#run(left, outcomes)
+        if (left.length > 0) left = await this.#take(left, outcomes)
       }
-      const refused = left.filter(({ generation }) => generation !== undefined)
-      if (refused.length > 0) await this.#explain(refused, outcomes)
     } catch (error) {
       const appends = slots.flatMap(({ appends }) => appends).filter((append) => !outcomes.has(append))
       // One of them holds something that PostgreSQL refuses, and it shall fail alone.
@@ -153,8 +195,61 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
     }
   }
 
-  /** Resolves with the slots that were not stored. */
-  async #run(
+  /** Resolves with the slots that were not stored: their logs' rows are to be looked at. */
+  async #run(slots: readonly Slot[], outcomes: Map<Append, Outcome<Appended>>): Promise<Slot[]> {
+    const { appender } = this.#options
+    const owned: OwnedSlot[] = []
+    const counted: Slot[] = []
+    const left: Slot[] = []
+    for (const slot of slots) {
+      const ownership = appender.find(slot)
+      if (!ownership) counted.push(slot)
+      else if (appender.isCurrent(ownership)) owned.push({ ...slot, ownership })
+      else left.push(slot)
+    }
+    if (owned.length > 0) left.push(...(await this.#runOwned(owned, outcomes)))
+    if (counted.length === 0) return left
+    const refused = await this.#runCounted(counted, outcomes, false)
+    const missing = refused.filter(({ generation }) => generation === undefined)
+    if (missing.length === 0) return [...left, ...refused]
+    await this.#options.forgetDead(missing.map(({ sessionId }) => sessionId))
+    const held = await this.#runCounted(missing, outcomes, true)
+    return [...left, ...refused.filter(({ generation }) => generation !== undefined), ...held]
+  }
+
+  async #runOwned(slots: readonly OwnedSlot[], outcomes: Map<Append, Outcome<Appended>>): Promise<Slot[]> {
+    const { appender, connections } = this.#options
+    const id = slots[0]!.ownership.appender
+    let result: OwnedResult
+    try {
+      const query = appendOwned(this.#tables, id, slots)
+      const [row] = await connections.query<OwnedResult>(query, { urgent: true })
+      result = row!
+    } catch (error) {
+      // It may be stored yet: what follows must not be, under this id, before that is known.
+      if (isPersistError(error, 'STORE_UNAVAILABLE')) appender.renounce(id)
+      throw error
+    }
+    if (!result.alive) appender.renounce(id)
+    if (result.count === 0) return [...slots]
+    const stored = result.slots === null ? undefined : new Set(result.slots.split(',').map(Number))
+    const left: Slot[] = []
+    const excess: Excess[] = []
+    for (const [i, slot] of slots.entries()) {
+      if (stored && !stored.has(i + 1)) {
+        left.push(slot)
+        continue
+      }
+      const { ownership } = slot
+      ownership.last = settle(slot, baseOf(slot), ownership.epoch, outcomes)
+      ownership.kept += slot.appends.reduce((sum, { events }) => sum + events.length, 0)
+      noteExcess(slot, ownership.kept, excess)
+    }
+    await this.#trim(excess)
+    return left
+  }
+
+  async #runCounted(
     slots: readonly Slot[],
     outcomes: Map<Append, Outcome<Appended>>,
     missing: boolean,
@@ -169,39 +264,59 @@ DELETE FROM ${this.#names.events} AS event USING gone WHERE event.log_id = gone.
     for (const { slot, base, epoch, kept } of rows) {
       const found = slots[Number(slot) - 1]!
       stored.add(found)
-      let position = Number(base)
-      for (const append of found.appends) {
-        const positions = append.events.map(() => ++position)
-        outcomes.set(append, { ok: { positions, epoch } })
-      }
-      const limit = found.appends.findLast(({ limit }) => limit !== undefined)?.limit
-      if (limit !== undefined && Number(kept) > limit * 1.1)
-        excess.push({ sessionId: found.sessionId, limit })
+      settle(found, Number(base), epoch, outcomes)
+      noteExcess(found, Number(kept), excess)
     }
-    if (excess.length > 0) await this.#trim(excess)
+    await this.#trim(excess)
     return slots.filter((slot) => !stored.has(slot))
   }
 
   /** What is stored is stored: a log that could not be trimmed is still too long at the next append. */
   async #trim(excess: readonly Excess[]): Promise<void> {
-    await this.#options.connections.query(trimQuery(this.#names, excess), { urgent: true }).catch(() => {})
+    if (excess.length === 0) return
+    const { appender, connections } = this.#options
+    const query = trimQuery(this.#names, excess)
+    const rows = await connections
+      .query<{ session_id: string; kept: string }>(query, { urgent: true })
+      .catch(() => [])
+    for (const { session_id, kept } of rows) appender.counted(session_id, Number(kept))
   }
 
-  /** Why were they not stored? The log is in another generation, or there is none. */
-  async #explain(slots: readonly Slot[], outcomes: Map<Append, Outcome<Appended>>): Promise<void> {
-    const text = `SELECT session_id, generation FROM ${this.#names.logs} WHERE session_id = ANY (${unpacked(1)}) AND expires_at > now()`
-    const rows = await this.#options.connections.query<{ session_id: string; generation: string }>(
-      { text, values: [packTexts(slots.map(({ sessionId }) => sessionId))] },
-      { repeatable: true, urgent: true },
-    )
-    const current = new Map(rows.map((row) => [row.session_id, Number(row.generation)]))
-    for (const { sessionId, generation, appends } of slots) {
-      const found = current.get(encodeText(sessionId))
-      const error =
-        found === undefined || found === generation ? gone(sessionId) : fenced(sessionId, generation!, found)
-      for (const append of appends) outcomes.set(append, { error })
+  /** Refuses what cannot be had, and resolves with the rest, to be tried again. */
+  async #take(slots: readonly Slot[], outcomes: Map<Append, Outcome<Appended>>): Promise<Slot[]> {
+    const left: Slot[] = []
+    for (const [slot, taken] of await this.#options.appender.take(slots)) {
+      const { sessionId, generation, appends } = slot
+      // A log that is not fenced is begun where there is none.
+      if (typeof taken === 'string' || generation === undefined) left.push(slot)
+      else {
+        const found = taken.generation
+        const error = found === undefined ? gone(sessionId) : fenced(sessionId, generation, found)
+        for (const append of appends) outcomes.set(append, { error })
+      }
     }
+    return left
   }
+}
+
+/** Each append lies behind the one before; resolves with the last position. */
+function settle(slot: Slot, base: number, epoch: string, outcomes: Map<Append, Outcome<Appended>>): number {
+  let position = base
+  for (const append of slot.appends) {
+    const positions = append.events.map(() => ++position)
+    outcomes.set(append, { ok: { positions, epoch } })
+  }
+  return position
+}
+
+function noteExcess({ sessionId, appends }: Slot, kept: number, excess: Excess[]): void {
+  const limit = appends.findLast(({ limit }) => limit !== undefined)?.limit
+  if (limit !== undefined && kept > limit * 1.1) excess.push({ sessionId, limit })
+}
+
+function contended(sessionId: string): PersistError {
+  const facts = `Session ${sessionId} is appended to by several processes at once, which take turns at its log`
+  return new PersistError('STORE_UNAVAILABLE', `${facts}; try again.`)
 }
 
 /**

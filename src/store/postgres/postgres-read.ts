@@ -13,9 +13,14 @@ export interface ReadRow {
   readonly payload: string
 }
 
+/** SQL for the highest position that `log` has given out: its row may not know the last ones. */
+export function lastOf(events: string): string {
+  return `greatest(log.base, (SELECT position FROM ${events} WHERE log_id = log.log_id ORDER BY position DESC LIMIT 1))`
+}
+
 /**
- * One page and the state of its log, as of one moment. An event is never gone before those ahead of it
- * (`events_expire_at` of the log only rises), so the oldest that lives marks the floor for all.
+ * One page and the state of its log, as of one moment. An event is never gone before those ahead of it: the oldest that
+ * lives marks the floor for all.
  *
  * The state is a row of its own, and the stream's name is left out where it was asked for: what each row repeats costs
  * more than the payload. The CTE is materialized, or the oldest would be looked for once for each row of the page.
@@ -33,7 +38,7 @@ WITH log AS MATERIALIZED (
     SELECT position FROM ${events}
     WHERE log_id = log.log_id AND position > log.floor AND expires_at > now() ORDER BY position LIMIT 1
   ), last + 1) AS oldest
-  FROM ${logs} AS log WHERE session_id = $1 AND expires_at > now()
+  FROM ${logs} AS log, LATERAL (SELECT ${lastOf(events)} AS last) AS end_of_log WHERE session_id = $1 AND expires_at > now()
 )
 SELECT epoch, last, oldest - 1 AS floor, NULL::bigint AS position, NULL AS stream_id, NULL::smallint AS kind, NULL AS payload
 FROM log

@@ -3,6 +3,7 @@ import { raw, type Sql, sql, statement } from './postgres-sql.ts'
 
 /** `migrations/postgres/`. */
 export type TableName =
+  | 'mcp_appenders'
   | 'mcp_events'
   | 'mcp_logs'
   | 'mcp_migrations'

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { PersistError } from '../../errors.ts'
 import { nextGeneration } from '../common/generation.ts'
 import { taken, terminated, tooMany } from '../common/refusals.ts'
 import type {
@@ -12,8 +13,10 @@ import type {
   SessionToCreate,
   SessionTouch,
 } from '../port.ts'
+import type { PostgresAppender } from './postgres-appender.ts'
 import { isAlive, type PostgresNodes } from './postgres-nodes.ts'
 import { openStreamsOf, toOpenStreams } from './postgres-open-streams.ts'
+import { lastOf } from './postgres-read.ts'
 import { boundedMs, millis, type PostgresSchema, span } from './postgres-schema.ts'
 import { raw, type Sql, sql } from './postgres-sql.ts'
 import { decodeText, encodeText, packScalars, packTexts } from './postgres-text.ts'
@@ -21,6 +24,9 @@ import { decodeText, encodeText, packScalars, packTexts } from './postgres-text.
 export interface PostgresSessionsOptions {
   readonly schema: PostgresSchema
   readonly nodes: PostgresNodes
+  readonly appender: PostgresAppender
+  /** Runs while nothing is appended to this session from here, and none of its appends is under way. */
+  readonly whileQuiet: <T>(sessionId: string, work: () => Promise<T>) => Promise<T>
   /** Rejects once the store is closed, and where the schema is missing. */
   readonly opened: () => Promise<void>
 }
@@ -38,6 +44,17 @@ interface Row {
   expires_at: number
 }
 
+interface ClaimedLog {
+  epoch: string
+  log_id: string
+  open: string
+  raced: boolean
+  last: string
+  kept: string
+}
+
+/** Of a session that changes hands while it is claimed: each look may find another appender. */
+const MAX_ATTEMPTS = 5
 /** Sessions in one statement of `touch`. */
 const TOUCHED_AT_ONCE = 2_000
 
@@ -52,11 +69,15 @@ const TOUCHING = { repeatable: true, urgent: true }
 export class PostgresSessions implements SessionTable {
   readonly #schema: PostgresSchema
   readonly #nodes: PostgresNodes
+  readonly #appender: PostgresAppender
+  readonly #whileQuiet: PostgresSessionsOptions['whileQuiet']
   readonly #opened: () => Promise<void>
 
-  constructor({ schema, nodes, opened }: PostgresSessionsOptions) {
+  constructor({ schema, nodes, appender, whileQuiet, opened }: PostgresSessionsOptions) {
     this.#schema = schema
     this.#nodes = nodes
+    this.#appender = appender
+    this.#whileQuiet = whileQuiet
     this.#opened = opened
   }
 
@@ -68,9 +89,12 @@ export class PostgresSessions implements SessionTable {
     const principal = session.principal === null ? null : encodeText(session.principal)
     const limit = principal === null ? undefined : session.limit
     const hasRoom = limit === undefined ? sql`true` : sql`(${this.#countOf(principal!, limit)}) < ${limit}`
+    // So long that the first appends need not write the log's row.
+    const later = sql`now() + 1.1 * ${span(session.ttl)}`
     // The record goes first: of two that race for an id the second waits here. What it overwrites is the very record
     // (told by its epoch) that was seen dead when the statement began, never the one the first has just made.
-    const made = await this.#schema.rows(sql`
+    const appender = await this.#appender.id()
+    const made = await this.#schema.rows<{ log_id: string }>(sql`
       WITH dead AS (${this.#dead(sql`record.id = ${id}`)}),
       made AS (
         INSERT INTO ${this.#sessions} AS record (id, epoch, principal, state, owner, generation, ttl)
@@ -82,14 +106,30 @@ export class PostgresSessions implements SessionTable {
           generation = excluded.generation, delivered = 0, ttl = excluded.ttl, created_at = now(), last_used_at = now(), tombstone_until = NULL
         WHERE record.epoch = (SELECT epoch FROM dead)
         RETURNING id, epoch, generation
+      ),
+      over AS (
+        DELETE FROM ${this.#events} AS event USING made JOIN ${this.#logs} AS log ON log.session_id = made.id
+        WHERE event.log_id = log.log_id
       )
-      INSERT INTO ${this.#logs} (session_id, epoch, generation, expires_at)
-      SELECT id, epoch, generation, now() + ${span(session.ttl)} FROM made
+      INSERT INTO ${this.#logs} (session_id, epoch, generation, appender, kept, expires_at, sweep_at)
+      SELECT id, epoch, generation, ${appender}::uuid, 0, ${later}, ${later} FROM made
       ON CONFLICT (session_id) DO UPDATE SET
-        log_id = excluded.log_id, epoch = excluded.epoch, generation = excluded.generation, last = 0, kept = NULL, floor = 0,
-        events_expire_at = excluded.events_expire_at, expires_at = excluded.expires_at
-      RETURNING session_id`)
-    if (made.length > 0) return generation
+        log_id = excluded.log_id, epoch = excluded.epoch, generation = excluded.generation, appender = excluded.appender,
+        base = 0, kept = 0, floor = 0,
+        expires_at = excluded.expires_at, sweep_at = excluded.sweep_at
+      RETURNING log_id`)
+    const [log] = made
+    if (log) {
+      this.#appender.remember(session.id, {
+        appender,
+        logId: log.log_id,
+        epoch,
+        generation,
+        last: 0,
+        kept: 0,
+      })
+      return generation
+    }
     const [known] = await this.#schema.rows<{ terminated: boolean }>(
       sql`
       SELECT tombstone_until IS NOT NULL AS terminated FROM ${this.#sessions} AS record
@@ -116,17 +156,34 @@ export class PostgresSessions implements SessionTable {
 
   async claim(id: string, claim: SessionClaim): Promise<ClaimedSession | undefined> {
     await this.#opened()
-    const record = await this.#claim(id, claim)
-    if (record) return record
-    // The owner's lease runs, but its connection seems to be gone.
-    const owner = await this.#silentOwner(id, claim)
-    if (owner === undefined || !(await this.#nodes.isDead(owner))) return undefined
-    return this.#claim(id, claim)
+    this.#appender.forget(id)
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+      const record = await this.#claim(id, claim)
+      if (record || !(await this.#makeWay(id, claim))) return record
+    }
+    throw contended(id)
   }
 
   async release(id: string, generation: number): Promise<boolean> {
     await this.#opened()
-    return this.#change(id, generation, sql`owner = NULL`)
+    // Who claims it then need not fence anybody: the log's row says where it ends.
+    return this.#whileQuiet(id, async () => {
+      const found = this.#appender.find({ sessionId: id, generation })
+      const log = found && this.#appender.isCurrent(found) ? found : undefined
+      this.#appender.forget(id)
+      const rows = await this.#schema.rows(
+        sql`
+        WITH released AS (${this.#changed(id, generation, sql`owner = NULL`)}),
+        counted AS (
+          UPDATE ${this.#logs} AS log SET
+            appender = NULL, base = greatest(base, ${log?.last ?? 0}::bigint), kept = ${log?.kept ?? null}::bigint
+          FROM released WHERE log.session_id = released.id AND log.appender = ${log?.appender ?? null}::uuid
+        )
+        SELECT FROM released`,
+        REPEATABLE,
+      )
+      return rows.length > 0
+    })
   }
 
   async update(id: string, generation: number, state: SessionState, principal?: string): Promise<boolean> {
@@ -146,9 +203,21 @@ export class PostgresSessions implements SessionTable {
 
   async terminate(id: string): Promise<boolean> {
     await this.#opened()
+    return this.#whileQuiet(id, async () => {
+      this.#appender.forget(id)
+      return this.#terminate(id)
+    })
+  }
+
+  /**
+   * An append of the owner's may be under way when another process says this. What it leaves in a log that is no more goes
+   * with the tombstone.
+   */
+  async #terminate(id: string): Promise<boolean> {
     const ended = await this.#schema.rows(sql`
       WITH ended AS (
-        UPDATE ${this.#sessions} AS record SET tombstone_until = now() + ttl * interval '1 millisecond'
+        UPDATE ${this.#sessions} AS record SET
+          tombstone_until = now() + ttl * interval '1 millisecond', log_id = log.log_id
         FROM ${this.#logs} AS log
         WHERE record.id = ${encodeText(id)} AND tombstone_until IS NULL
           AND ${same('log', 'record')} AND log.expires_at > now()
@@ -156,7 +225,7 @@ export class PostgresSessions implements SessionTable {
       ), gone AS (
         DELETE FROM ${this.#logs} AS log USING ended WHERE log.session_id = ended.session_id RETURNING log.log_id
       ), events AS (
-        DELETE FROM ${this.#schema.table('mcp_events')} AS event USING gone WHERE event.log_id = gone.log_id
+        DELETE FROM ${this.#events} AS event USING gone WHERE event.log_id = gone.log_id
       ), closed AS (
         DELETE FROM ${this.#openStreams} AS open USING ended WHERE open.session_id = ended.session_id
       )
@@ -195,6 +264,10 @@ export class PostgresSessions implements SessionTable {
     return this.#schema.table('mcp_logs')
   }
 
+  get #events() {
+    return this.#schema.table('mcp_events')
+  }
+
   get #openStreams() {
     return this.#schema.table('mcp_open_streams')
   }
@@ -223,8 +296,12 @@ export class PostgresSessions implements SessionTable {
   }
 
   /**
-   * The row lock makes claims queue; whoever comes second finds another generation. Positions go on from the time in
+   * The row locks make claims queue; whoever comes second finds another generation. Positions go on from the time in
    * microseconds: a failover may have lost the last ones that were given out.
+   *
+   * Who appends to the log from memory must be gone, as of the moment that is looked at here: then all that it has stored is
+   * seen, and no more will come. Once its row is locked the log must still be as it was seen, but for appends that count in
+   * it: their locks were ahead of ours.
    */
   async #claim(
     id: string,
@@ -232,37 +309,56 @@ export class PostgresSessions implements SessionTable {
   ): Promise<ClaimedSession | undefined> {
     const nodes = this.#schema.table('mcp_nodes')
     const next = keep ? generation : nextGeneration(generation)
-    const rows = await this.#schema.rows<
-      Row & { log_id: string; open: string; raced: boolean; last: string }
-    >(sql`
-      WITH claimed AS (
+    const appender = await this.#appender.id()
+    const rows = await this.#schema.rows<Row & ClaimedLog>(sql`
+      WITH seen AS MATERIALIZED (
+        SELECT record.id, log.log_id, log.base, log.appender, ${raw(lastOf(this.#schema.quoted('mcp_events')))} AS last
+        FROM ${this.#sessions} AS record JOIN ${this.#logs} AS log ON ${same('log', 'record')}
+        WHERE record.id = ${encodeText(id)} AND NOT ${this.#isAppendedTo()}
+      ), record AS MATERIALIZED (
+        SELECT record.id FROM ${this.#sessions} AS record JOIN seen USING (id)
+        WHERE ${this.#isToBeHad(owner, generation)} FOR NO KEY UPDATE OF record
+      ), log AS MATERIALIZED (
+        SELECT seen.*, log.base <> seen.base AS raced FROM ${this.#logs} AS log JOIN record ON record.id = log.session_id JOIN seen USING (id)
+        WHERE log.log_id = seen.log_id AND log.appender IS NOT DISTINCT FROM seen.appender AND log.expires_at > now()
+        FOR NO KEY UPDATE OF log
+      ), claimed AS (
         UPDATE ${this.#sessions} AS record SET owner = ${encodeText(owner)}, generation = ${next}
-        FROM ${this.#logs} AS log
-        WHERE record.id = ${encodeText(id)} AND record.generation = ${generation} AND tombstone_until IS NULL
-          AND ${same('log', 'record')} AND log.expires_at > now()
-          AND (record.owner IS NULL OR record.owner = ${encodeText(owner)} OR NOT EXISTS (
-            SELECT 1 FROM ${nodes} AS node
-            WHERE node.id = record.owner AND node.lease_until > clock_timestamp()))
-        RETURNING record.id, principal, state, owner, record.generation, delivered, created_at, last_used_at, log.expires_at,
-          log.log_id, coalesce(kept, last - floor) AS kept
+        FROM log WHERE record.id = log.id
+        RETURNING record.id, record.epoch, principal, state, owner, record.generation, delivered, created_at, last_used_at
       ), fenced AS (
         UPDATE ${this.#logs} AS log SET
-          generation = claimed.generation,
-          kept = coalesce(log.kept, last - floor),
-          last = CASE WHEN ${keep} THEN last ELSE greatest(last, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) END
-        FROM claimed WHERE log.session_id = claimed.id
-        RETURNING log.kept, log.last
+          generation = ${next}, appender = ${appender}::uuid,
+          kept = CASE WHEN log.appender IS NULL THEN kept END,
+          base = greatest(log.base, seen.last, CASE WHEN ${keep} THEN 0 ELSE (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END)
+        FROM log AS seen WHERE log.session_id = seen.id
+        RETURNING log.session_id, log.log_id, log.expires_at, log.base AS last, coalesce(log.kept, log.base - log.floor) AS kept, seen.raced
       )
-      SELECT claimed.id, principal, state, owner, generation, delivered, ${raw(isAlive('node'))} AS owner_alive,
-        ${millis('created_at')} AS created_at, ${millis('last_used_at')} AS last_used_at, ${millis('expires_at')} AS expires_at,
-        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'claimed.log_id')} AS open, fenced.kept <> claimed.kept AS raced,
-        fenced.last
-      FROM claimed LEFT JOIN fenced ON true LEFT JOIN ${nodes} AS node ON node.id = claimed.owner`)
+      SELECT claimed.id, claimed.epoch, principal, state, owner, generation, delivered, ${raw(isAlive('node'))} AS owner_alive,
+        ${millis('created_at')} AS created_at, ${millis('last_used_at')} AS last_used_at, ${millis('fenced.expires_at')} AS expires_at,
+        log_id, ${openStreamsOf(this.#schema, 'claimed.id', 'fenced.log_id')} AS open, raced, last, kept
+      FROM claimed JOIN fenced ON fenced.session_id = claimed.id LEFT JOIN ${nodes} AS node ON node.id = claimed.owner`)
     const [row] = rows
     if (!row) return undefined
+    const { log_id: logId, epoch } = row
+    const last = Number(row.last)
+    this.#appender.remember(id, { appender, logId, epoch, generation: next, last, kept: Number(row.kept) })
     // An append of the owner before was under way when we looked, and ahead of us in the line for the log's row.
-    const open = row.raced ? await this.#open(id, row.log_id) : toOpenStreams(row.open)
-    return { ...toRecord(row), last: Number(row.last), open }
+    const open = row.raced ? await this.#open(id, logId) : toOpenStreams(row.open)
+    return { ...toRecord(row), last, open }
+  }
+
+  /** SQL for "somebody appends to it from memory". */
+  #isAppendedTo(): Sql {
+    return sql`EXISTS (SELECT FROM ${this.#schema.table('mcp_appenders')} AS appender WHERE appender.appender_id = log.appender)`
+  }
+
+  /** SQL for "the session is in this generation, and nobody has it whose lease runs", or only `owner`. */
+  #isToBeHad(owner: string, generation: number): Sql {
+    return sql`record.generation = ${generation} AND tombstone_until IS NULL
+      AND (record.owner IS NULL OR record.owner = ${encodeText(owner)} OR NOT EXISTS (
+        SELECT 1 FROM ${this.#schema.table('mcp_nodes')} AS node
+        WHERE node.id = record.owner AND node.lease_until > clock_timestamp()))`
   }
 
   async #open(id: string, logId: string): Promise<readonly OpenStream[]> {
@@ -274,14 +370,32 @@ export class PostgresSessions implements SessionTable {
     return toOpenStreams(row!.open)
   }
 
-  async #silentOwner(id: string, claim: SessionClaim): Promise<string | undefined> {
-    const [row] = await this.#schema.rows<{ owner: string }>(
-      sql`SELECT record.owner FROM ${this.#sessions} AS record JOIN ${this.#schema.table('mcp_nodes')} AS node ON node.id = record.owner
-        WHERE record.id = ${encodeText(id)} AND record.generation = ${claim.generation} AND record.owner <> ${encodeText(claim.owner)}
-          AND node.lease_until > clock_timestamp() AND NOT ${raw(isAlive('node'))}`,
+  /**
+   * Why could it not be claimed? True: the way is free now. An owner whose lease runs, and whose connection seems to be gone, is
+   * looked at again. Who appended from memory is fenced, once for all its sessions.
+   */
+  async #makeWay(id: string, { owner, generation }: SessionClaim): Promise<boolean> {
+    const [row] = await this.#schema.rows<{
+      owner: string
+      appender: string
+      to_be_had: boolean
+      silent: boolean
+    }>(
+      sql`SELECT record.owner, ${this.#isToBeHad(owner, generation)} AS to_be_had,
+          CASE WHEN ${this.#isAppendedTo()} THEN log.appender END AS appender,
+          node.lease_until > clock_timestamp() AND NOT ${raw(isAlive('node'))} AS silent
+        FROM ${this.#sessions} AS record JOIN ${this.#logs} AS log ON ${same('log', 'record')}
+        LEFT JOIN ${this.#schema.table('mcp_nodes')} AS node ON node.id = record.owner
+        WHERE record.id = ${encodeText(id)} AND record.generation = ${generation} AND tombstone_until IS NULL AND log.expires_at > now()`,
       REPEATABLE,
     )
-    return row && (decodeText(row.owner) ?? row.owner)
+    if (!row) return false
+    if (!row.to_be_had) {
+      const silent = row.silent && (await this.#nodes.isDead(decodeText(row.owner) ?? row.owner))
+      if (!silent) return false
+    }
+    if (row.appender !== null) await this.#appender.fence(row.appender)
+    return true
   }
 
   /** One statement: sessions that are only looked at are neither locked nor written. */
@@ -328,15 +442,21 @@ export class PostgresSessions implements SessionTable {
   }
 
   async #change(id: string, generation: number, change: Sql): Promise<boolean> {
-    const rows = await this.#schema.rows(
-      sql`UPDATE ${this.#sessions} AS record SET ${change} FROM ${this.#logs} AS log
-        WHERE record.id = ${encodeText(id)} AND record.generation = ${generation} AND tombstone_until IS NULL
-          AND ${same('log', 'record')} AND log.expires_at > now()
-        RETURNING record.id`,
-      REPEATABLE,
-    )
+    const rows = await this.#schema.rows(this.#changed(id, generation, change), REPEATABLE)
     return rows.length > 0
   }
+
+  #changed(id: string, generation: number, change: Sql): Sql {
+    return sql`UPDATE ${this.#sessions} AS record SET ${change} FROM ${this.#logs} AS log
+        WHERE record.id = ${encodeText(id)} AND record.generation = ${generation} AND tombstone_until IS NULL
+          AND ${same('log', 'record')} AND log.expires_at > now()
+        RETURNING record.id`
+  }
+}
+
+function contended(id: string): PersistError {
+  const facts = `Session ${id} was to be claimed while others appended to it`
+  return new PersistError('STORE_UNAVAILABLE', `${facts}; try again.`)
 }
 
 function same(log: string, record: string): Sql {

@@ -4,6 +4,7 @@ import { allPositive } from '../common/options.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
 import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
 import { BackendStore } from '../store.ts'
+import { PostgresAppender } from './postgres-appender.ts'
 import { PostgresBus } from './postgres-bus.ts'
 import { PostgresConnections } from './postgres-connections.ts'
 import { loadDriver, type PostgresPool } from './postgres-driver.ts'
@@ -40,6 +41,7 @@ export class PostgresBackend implements Backend {
   readonly #connections: PostgresConnections
   readonly #schema: PostgresSchema
   readonly #listener: PostgresListener
+  readonly #appender: PostgresAppender
   #opening: Promise<void> | undefined
   #eventsOnly = false
   #closing: Promise<void> | undefined
@@ -87,10 +89,19 @@ export class PostgresBackend implements Backend {
     }
     this.nodes = new PostgresNodes(this.#schema, this.#listener, openedWithSessions)
     const { nodes } = this
-    this.sessions = new PostgresSessions({ schema: this.#schema, nodes, opened: openedWithSessions })
     const parts = { connections: this.#connections, schema: this.#schema, maxWaiting }
+    this.#appender = new PostgresAppender(this.#connections, this.#schema)
+    const appender = this.#appender
+    this.sessions = new PostgresSessions({
+      schema: this.#schema,
+      nodes,
+      appender,
+      whileQuiet: (id, work) => this.log.whileQuiet(id, work),
+      opened: openedWithSessions,
+    })
     this.log = new PostgresLog({
       ...parts,
+      appender,
       assertOpen,
       opened,
       hasSessions: () => !this.#eventsOnly,
@@ -159,6 +170,7 @@ export class PostgresBackend implements Backend {
 
   async #close(): Promise<void> {
     await Promise.all([this.log.settled(), this.bus.settled()])
+    await this.#appender.close()
     await this.#listener.close()
     await this.#connections.close()
   }

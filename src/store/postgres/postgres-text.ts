@@ -49,7 +49,7 @@ export function unpacked(n: number): string {
   return `(string_to_array($${n}::text, E'\\x1e'))[2:]`
 }
 
-/** Numbers, booleans and nulls as an array parameter. */
-export function packScalars(values: readonly (number | boolean | null)[]): string {
+/** Numbers, booleans, uuids and nulls as an array parameter: nothing that would have to be quoted. */
+export function packScalars(values: readonly (number | boolean | string | null)[]): string {
   return `{${values.map((value) => value ?? 'NULL').join(',')}}`
 }

@@ -5,6 +5,7 @@ import type { PostgresConnections } from './postgres-connections.ts'
 import type { PostgresPoolClient } from './postgres-driver.ts'
 import type { PostgresLog } from './postgres-log.ts'
 import { openStreamsOf, toOpenStreams } from './postgres-open-streams.ts'
+import { lastOf } from './postgres-read.ts'
 import type { PostgresSchema } from './postgres-schema.ts'
 import { statement } from './postgres-sql.ts'
 import { decodeText, encodeText, packScalars, packTexts, unpacked } from './postgres-text.ts'
@@ -17,11 +18,18 @@ export interface PostgresTransferOptions {
   readonly hasSessions: () => Promise<boolean>
 }
 
+/** As it is under the lock. */
+interface LockedLog {
+  log_id: string
+  epoch: string
+  generation: string
+  appender: string | null
+}
+
 interface Log {
   log_id: string
   epoch: string
   generation: string
-  last: string
   expires_at: number
 }
 
@@ -36,12 +44,14 @@ export class PostgresTransfer implements Transfer {
   readonly #events: string
   readonly #sessions: string
   readonly #openStreams: string
+  readonly #appenders: string
 
   constructor(options: PostgresTransferOptions) {
     this.#options = options
     this.#logs = options.schema.quoted('mcp_logs')
     this.#events = options.schema.quoted('mcp_events')
     this.#sessions = options.schema.quoted('mcp_sessions')
+    this.#appenders = options.schema.quoted('mcp_appenders')
     this.#openStreams = options.schema.quoted('mcp_open_streams')
   }
 
@@ -70,7 +80,7 @@ export class PostgresTransfer implements Transfer {
     if (tombstone) return tombstone
     const page = await this.#options.log.read(query)
     const [log] = await this.#query<Log>(
-      `SELECT log_id, epoch, generation, last, ${MS('expires_at')} AS expires_at
+      `SELECT log_id, epoch, generation, ${MS('expires_at')} AS expires_at
        FROM ${this.#logs} WHERE session_id = $1 AND expires_at > now()`,
       [encodeText(sessionId)],
     )
@@ -129,24 +139,33 @@ export class PostgresTransfer implements Transfer {
     }
     // Begins the log where there is none, or none that lives.
     await run(
-      `INSERT INTO ${this.#logs} AS log (session_id, epoch, generation, last, floor, expires_at)
+      `WITH over AS (
+         DELETE FROM ${this.#events} AS event USING ${this.#logs} AS log
+         WHERE log.session_id = $1 AND log.expires_at <= now() AND event.log_id = log.log_id
+       )
+       INSERT INTO ${this.#logs} AS log (session_id, epoch, generation, base, floor, expires_at)
        VALUES ($1, $2, $3, $4, $4, ${TIME('$5')})
        ON CONFLICT (session_id) DO UPDATE SET log_id = excluded.log_id, epoch = excluded.epoch,
-         generation = excluded.generation, last = excluded.last, kept = NULL, floor = excluded.floor,
-         events_expire_at = excluded.events_expire_at, expires_at = excluded.expires_at
+         generation = excluded.generation, appender = NULL, base = excluded.base, kept = NULL, floor = excluded.floor,
+         expires_at = excluded.expires_at
        WHERE log.expires_at <= now()`,
       [id, epoch, generation, floor, page.expiresAt],
     )
-    const find = `SELECT log_id, epoch, generation, last FROM ${this.#logs} WHERE session_id = $1 FOR NO KEY UPDATE`
-    const [log] = (await run(find, [id])) as Omit<Log, 'expires_at'>[]
+    const find = `SELECT log_id, epoch, generation, appender FROM ${this.#logs} WHERE session_id = $1 FOR NO KEY UPDATE`
+    const [log] = (await run(find, [id])) as LockedLog[]
     if (log?.epoch !== epoch || Number(log.generation) > generation) return false
-    const events = page.events.filter(({ position }) => position > Number(log.last))
-    if (events.length > 0) await this.#putEvents(client, log.log_id, events)
+    // Whoever appends to it from memory must look again, and must be done before it is known where the log ends.
+    if (log.appender !== null)
+      await run(`DELETE FROM ${this.#appenders} WHERE appender_id = $1::uuid`, [log.appender])
+    const end = `SELECT ${lastOf(this.#events)} AS last FROM ${this.#logs} AS log WHERE session_id = $1`
+    const [known] = (await run(end, [id])) as { last: string }[]
+    const events = page.events.filter(({ position }) => position > Number(known!.last))
+    if (events.length > 0) await this.#putEvents(client, id, log.log_id, events)
     const last = page.more ? (page.events.at(-1)?.position ?? 0) : page.last
     await run(
-      `UPDATE ${this.#logs} SET last = greatest(last, $2), floor = greatest(floor, $3), generation = $4,
+      `UPDATE ${this.#logs} SET base = greatest(base, $2, $6), appender = NULL, kept = NULL, floor = greatest(floor, $3), generation = $4,
          expires_at = greatest(expires_at, ${TIME('$5')}) WHERE session_id = $1`,
-      [id, last, floor, generation, page.expiresAt],
+      [id, last, floor, generation, page.expiresAt, known!.last],
     )
     if (hasSessions) await this.#putOpen(client, id, log.log_id, page)
     if (session) await this.#putSession(client, id, page, session)
@@ -187,30 +206,29 @@ FROM unnest(${unpacked(4)}, $5::bigint[], ${unpacked(6)}) WITH ORDINALITY AS ope
     await client.query({ text, values: [id, logId, open.length, streams, runs, payloads] })
   }
 
-  /** The log promises that no event expires before those ahead of it: one that would is given their time. */
-  async #putEvents(client: PostgresPoolClient, logId: string, events: LogPage['events']): Promise<void> {
-    let latest = 0
-    const expiries = events.map(({ expiresAt }) => {
-      latest = Math.max(latest, expiresAt)
-      return latest
-    })
+  async #putEvents(
+    client: PostgresPoolClient,
+    id: string,
+    logId: string,
+    events: LogPage['events'],
+  ): Promise<void> {
     const text = `
-WITH bumped AS (
-  UPDATE ${this.#logs} SET events_expire_at = greatest(events_expire_at, ${TIME('$6')}) WHERE log_id = $1
+WITH due AS (
+  UPDATE ${this.#logs} SET sweep_at = least(sweep_at, ${TIME('$8')}) WHERE session_id = $7
 )
 INSERT INTO ${this.#events} (log_id, position, stream_id, kind, payload, expires_at)
-SELECT log_id, position, stream_id, kind, payload, greatest(events_expire_at, ${TIME('event.expiry')})
-FROM ${this.#logs}, unnest($2::bigint[], ${unpacked(3)}, $4::smallint[], ${unpacked(5)}, $7::float8[])
-  AS event (position, stream_id, kind, payload, expiry)
-WHERE log_id = $1`
+SELECT $1, position, stream_id, kind, payload, ${TIME('expiry')}
+FROM unnest($2::bigint[], ${unpacked(3)}, $4::smallint[], ${unpacked(5)}, $6::float8[])
+  AS event (position, stream_id, kind, payload, expiry)`
     const values = [
       logId,
       packScalars(events.map(({ position }) => position)),
       packTexts(events.map(({ streamId }) => streamId)),
       packScalars(events.map(({ kind }) => KINDS.indexOf(kind))),
       packTexts(events.map(({ payload }) => payload)),
-      latest,
-      packScalars(expiries),
+      packScalars(events.map(({ expiresAt }) => expiresAt)),
+      id,
+      Math.min(...events.map(({ expiresAt }) => expiresAt)),
     ]
     await client.query({ text, values })
   }

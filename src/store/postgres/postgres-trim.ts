@@ -19,7 +19,7 @@ export function trimQuery(
 ): PostgresQuery {
   const text = `
 WITH seen AS MATERIALIZED (
-  SELECT log.session_id, log.log_id, coalesce(log.kept, log.last - log.floor) AS kept, (
+  SELECT log.session_id, log.log_id, coalesce(log.kept, log.base - log.floor) AS kept, (
     SELECT count(*) FROM (
       SELECT 1 FROM ${events} WHERE log_id = log.log_id ORDER BY position DESC LIMIT asked.keep
     ) AS newest
@@ -33,12 +33,14 @@ WITH seen AS MATERIALIZED (
 ), trimmed AS (
   UPDATE ${logs} AS log SET
     floor = greatest(log.floor, seen.cut),
-    kept = coalesce(log.kept, log.last - log.floor) - seen.kept + seen.count
+    kept = coalesce(log.kept, log.base - log.floor) - seen.kept + seen.count
   FROM locked JOIN seen USING (session_id, log_id)
   WHERE log.session_id = locked.session_id AND log.log_id = locked.log_id
-  RETURNING log.log_id, seen.cut
+  RETURNING log.session_id, log.log_id, log.kept, seen.cut
+), gone AS (
+  DELETE FROM ${events} AS event USING trimmed WHERE event.log_id = trimmed.log_id AND event.position <= trimmed.cut
 )
-DELETE FROM ${events} AS event USING trimmed WHERE event.log_id = trimmed.log_id AND event.position <= trimmed.cut`
+SELECT session_id, kept FROM trimmed`
   return {
     text,
     values: [
