@@ -15,12 +15,8 @@ interface Log {
   trimAt: number
 }
 
-interface Row {
-  readonly streamId: string
-  readonly position: number
-  readonly kind: StoredEvent['kind']
-  readonly payload: Uint8Array
-}
+/** As an array: of a page of objects the driver makes half as many again in the same time. */
+type Row = [position: number, kind: StoredEvent['kind'], payload: string | Uint8Array, streamId: string]
 
 const INSERT =
   'INSERT INTO mcp_events (log_id, stream_id, position, kind, payload, expires_at) VALUES (?,?,?,?,?,?)'
@@ -36,11 +32,11 @@ const SET_EXPIRY = 'UPDATE mcp_logs SET expires_at = ?, sweep_at = ? WHERE id = 
 const DETACH = 'UPDATE mcp_logs SET session_id = NULL, expires_at = 0, sweep_at = 0 WHERE session_id = ?'
 const OLDEST_LIVE =
   'SELECT position FROM mcp_events WHERE log_id = ? AND expires_at > ? ORDER BY position LIMIT 1'
-// The bytes, and not the driver's reading of them, tell what cannot be decoded.
-const COLUMNS =
-  'SELECT stream_id AS streamId, position, kind, CAST(payload AS BLOB) AS payload FROM mcp_events WHERE log_id = ?'
-const READ_STREAM = `${COLUMNS} AND stream_id = ? AND position > ? ORDER BY position LIMIT ?`
-const READ_ALL = `${COLUMNS} AND position > ? ORDER BY position LIMIT ?`
+const READ_STREAM = `SELECT position, kind, payload FROM mcp_events
+  WHERE log_id = ? AND stream_id = ? AND position > ? ORDER BY position LIMIT ?`
+const READ_ALL = `SELECT position, kind, payload, stream_id FROM mcp_events
+  WHERE log_id = ? AND position > ? ORDER BY position LIMIT ?`
+const BYTES = 'SELECT CAST(payload AS BLOB) AS bytes FROM mcp_events WHERE log_id = ? AND position = ?'
 
 /** Logs remembered between transactions. */
 const REMEMBERED = 10_000
@@ -275,18 +271,31 @@ export class SqliteLog implements EventLog {
     const after = Math.max(query.after, floor)
     const rows = (
       query.streamId === undefined
-        ? sql(READ_ALL).all(id, after, query.limit + 1)
-        : sql(READ_STREAM).all(id, query.streamId, after, query.limit + 1)
+        ? sql(READ_ALL)
+            .raw()
+            .all(id, after, query.limit + 1)
+        : sql(READ_STREAM)
+            .raw()
+            .all(id, query.streamId, after, query.limit + 1)
     ) as Row[]
     const more = rows.length > query.limit
     if (more) rows.pop()
     const events: StoredEvent[] = []
-    for (const { streamId, position, kind, payload } of rows) {
-      const text = decode(payload)
-      if (text !== undefined) events.push({ streamId, kind, payload: text, position })
+    for (const [position, kind, stored, streamId = query.streamId!] of rows) {
+      const payload = isDecoded(stored) ? stored : this.#decode(sql, id, position)
+      if (payload !== undefined) events.push({ streamId, kind, payload, position })
     }
-    const scanned = more ? rows.at(-1)!.position : Math.max(last, query.after)
+    const scanned = more ? rows.at(-1)![0] : Math.max(last, query.after)
     return { events, more, epoch, floor, last, corrupt: rows.length - events.length, scanned }
+  }
+
+  #decode(sql: Sql, logId: number, position: number): string | undefined {
+    const { bytes } = sql(BYTES).get(logId, position) as { bytes: Uint8Array }
+    try {
+      return utf8.decode(bytes)
+    } catch {
+      return undefined
+    }
   }
 }
 
@@ -295,10 +304,10 @@ function encode(payload: string): string | Uint8Array {
   return (payload as string & { isWellFormed(): boolean }).isWellFormed() ? payload : Buffer.from(payload)
 }
 
-function decode(payload: Uint8Array): string | undefined {
-  try {
-    return utf8.decode(payload)
-  } catch {
-    return undefined
-  }
+/**
+ * The driver puts U+FFFD in the place of what cannot be decoded. Where it stands in a text, or where no text was stored,
+ * the bytes tell.
+ */
+function isDecoded(payload: string | Uint8Array): payload is string {
+  return typeof payload === 'string' && !payload.includes('\uFFFD')
 }
