@@ -63,3 +63,58 @@ test('a call that ends in the append that opens it leaves no open stream, and wr
   const claimed = await store.sessions.claim('s', { owner: 'node', generation })
   assert.deepEqual(claimed?.open, [])
 })
+
+test('a session that lived for one call leaves one row, and nothing in it of whose it was', async () => {
+  const path = join(folder, 'life.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const principal = 'https://issuer|somebody'
+  const generation = await store.sessions.create({ ...session('s', 'node'), principal })
+  const kinds = ['open', 'message', 'final'] as const
+  const events = kinds.map((kind) => ({ streamId: 'a', kind, payload: 'secret' }))
+  await store.log.append({ sessionId: 's', events, generation, ttl: 60_000 })
+  await store.log.append({
+    sessionId: 's',
+    events: [{ ...events[0]!, streamId: 'b' }],
+    generation,
+    ttl: 60_000,
+  })
+  await store.sessions.terminate('s')
+  assert.deepEqual(rows(path), { mcp_sessions: 1 })
+  const database = new Database(path, { readonly: true })
+  onTestFinished(() => void database.close())
+  const {
+    principal: whose,
+    state,
+    owner,
+  } = database.prepare('SELECT * FROM mcp_sessions').get() as Record<string, unknown>
+  assert.deepEqual({ whose, state, owner }, { whose: null, state: '', owner: null })
+})
+
+test('a long log is removed by the sweep, and ends at once all the same', async () => {
+  const path = join(folder, 'long.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const generation = await store.sessions.create(session('s', 'node'))
+  const events = Array.from(
+    { length: 250 },
+    () => ({ streamId: 'a', kind: 'message', payload: 'x' }) as const,
+  )
+  await store.log.append({ sessionId: 's', events, generation, ttl: 60_000 })
+  await store.sessions.terminate('s')
+  assert.equal(rows(path).mcp_events, 150)
+  assert.equal((await store.sweep()).events, 150)
+  assert.deepEqual(rows(path), { mcp_sessions: 1 })
+})
+
+/** How many there are in each table that has any. */
+function rows(path: string): Record<string, number> {
+  const database = new Database(path, { readonly: true })
+  try {
+    const tables = ['mcp_sessions', 'mcp_logs', 'mcp_events', 'mcp_open_streams']
+    const count = (table: string) => database.prepare(`SELECT count(*) FROM ${table}`).pluck().get() as number
+    return Object.fromEntries(tables.map((table) => [table, count(table)]).filter(([, rows]) => rows !== 0))
+  } finally {
+    database.close()
+  }
+}

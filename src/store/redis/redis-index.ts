@@ -10,16 +10,31 @@ const PAGE = 100
  * expiry as it stood when we last looked. So appends and touches write no index, and a sweep looks at a living session
  * once per ttl.
  *
- * An entry is written after its session and may outlive it, never the other way round; whoever finds such an entry
+ * On a single server the script that makes or ends a session writes its entries too. In a cluster they lie elsewhere: an
+ * entry is written after its session and may outlive it, never the other way round; whoever finds such an entry
  * drops it. (A process that dies between the two leaves a session unlisted whose client was never told its id.)
  */
 export class RedisIndex {
   readonly #connection: RedisConnection
   readonly #keys: RedisKeys
+  readonly #cluster: boolean
 
-  constructor(connection: RedisConnection, keys: RedisKeys) {
+  constructor(connection: RedisConnection, keys: RedisKeys, { cluster }: { cluster: boolean }) {
     this.#connection = connection
     this.#keys = keys
+    this.#cluster = cluster
+  }
+
+  /** Must entries be written in a step of their own? */
+  get isApart(): boolean {
+    return this.#cluster
+  }
+
+  /** The keys of a session's entries: index, due, owners, and its principal's set; none where they are apart. */
+  keysOf(id: string, principal: string | null = null): string[] {
+    if (this.#cluster) return []
+    const held = principal === null ? [] : [this.#keys.principal(principal)]
+    return [...this.#keys.shardOf(id), this.#keys.ownersOf(id), ...held]
   }
 
   async add(id: string, expiresAt: number, principal: string | null): Promise<void> {

@@ -29,7 +29,9 @@ const BEGIN_LOG = `INSERT INTO mcp_logs (session_id, epoch, generation, expires_
   RETURNING id`
 const FENCE = 'UPDATE mcp_logs SET generation = ?, base = max(base, ?) WHERE session_id = ?'
 const SET_EXPIRY = 'UPDATE mcp_logs SET expires_at = ?, sweep_at = ? WHERE id = ?'
-const DETACH = 'UPDATE mcp_logs SET session_id = NULL, expires_at = 0, sweep_at = 0 WHERE session_id = ?'
+const DETACH = 'UPDATE mcp_logs SET session_id = NULL, expires_at = 0, sweep_at = 0 WHERE id = ?'
+const REMOVE_SOME =
+  'DELETE FROM mcp_events WHERE rowid IN (SELECT rowid FROM mcp_events WHERE log_id = ? LIMIT ?)'
 const OLDEST_LIVE =
   'SELECT position FROM mcp_events WHERE log_id = ? AND expires_at > ? ORDER BY position LIMIT 1'
 const READ_STREAM = `SELECT position, kind, payload FROM mcp_events
@@ -40,6 +42,8 @@ const BYTES = 'SELECT CAST(payload AS BLOB) AS bytes FROM mcp_events WHERE log_i
 
 /** Logs remembered between transactions. */
 const REMEMBERED = 10_000
+/** Events that go with their log at once. Of more the sweep takes care, and nobody waits for it. */
+const AT_ONCE = 100
 
 const DUE = 'SELECT id, expires_at AS expiresAt FROM mcp_logs WHERE sweep_at <= ? ORDER BY sweep_at LIMIT ?'
 const OLDEST =
@@ -127,7 +131,19 @@ export class SqliteLog implements EventLog {
 
   drop(sql: Sql, sessionId: string): void {
     this.#remembered.delete(sessionId)
-    sql(DETACH).run(sessionId)
+    const log = sql('SELECT id FROM mcp_logs WHERE session_id = ?').get(sessionId) as
+      | { id: number }
+      | undefined
+    if (!log) return
+    const isEmpty = sql(REMOVE_SOME).run(log.id, AT_ONCE).changes < AT_ONCE
+    if (isEmpty) this.#remove(sql, log.id)
+    else sql(DETACH).run(log.id)
+  }
+
+  /** A log without events. */
+  #remove(sql: Sql, id: number): void {
+    sql('DELETE FROM mcp_open_streams WHERE log_id = ?').run(id)
+    sql('DELETE FROM mcp_logs WHERE id = ?').run(id)
   }
 
   /** Events deleted, `limit` at the most; `more` when there are logs it did not get to. */
@@ -147,10 +163,7 @@ export class SqliteLog implements EventLog {
       if (count > 0) events += sql(REMOVE).run(id, floor).changes
       const next = oldest[count]
       if (next && (dead || next.expiresAt <= now)) more = true
-      if (dead && !next) {
-        sql('DELETE FROM mcp_open_streams WHERE log_id = ?').run(id)
-        sql('DELETE FROM mcp_logs WHERE id = ?').run(id)
-      }
+      if (dead && !next) this.#remove(sql, id)
       // An empty log that lives may never be written again: then only its own expiry is left to wait for.
       else sql(SET_SWEPT).run(floor, Math.min(next?.expiresAt ?? expiresAt, expiresAt), id)
     }
