@@ -20,7 +20,6 @@ const { values } = parseArgs({
 })
 const once = values.once === true
 const size = once ? 2_000 : Number(values.size)
-const rounds = once ? 1 : 5
 if (!Number.isSafeInteger(size) || size < 1_000) {
   console.error(`--size is a number from 1000 on, not '${values.size}'.`)
   process.exit(2)
@@ -48,7 +47,7 @@ for (const backend of backendsBy(values.store)) {
 const [cpu] = cpus()
 const facts = `${cpus().length} cores (${cpu?.model}), node ${process.version}`
 const made = `${size.toLocaleString('en')} of each, one kind after the other`
-console.log(`${facts}; medians of ${rounds} rounds. Nothing was lost or doubled.\n`)
+console.log(`${facts}; medians of 5 to 25 rounds. Nothing was lost or doubled.\n`)
 console.log(`${titles.join('; ')}; ${made}; aged / fresh\n`)
 console.log(formatTable({ head: ['age', 'fresh ms', ...Object.keys(AGES)], rows }))
 
@@ -65,7 +64,8 @@ async function compare(backend: string, worlds: Worlds): Promise<string[][]> {
     }
     if (!once) console.error(`${backend}: ${name} …`)
     const end = await age.make(worlds.aged, size)
-    for (const [operation, run] of Object.entries(OPERATIONS)) {
+    for (const [operation, { rounds: many = 25, run }] of Object.entries(OPERATIONS)) {
+      const rounds = once ? 1 : many
       const found: { fresh: number; aged: number }[] = []
       for (let round = 0; round <= rounds; round += 1) {
         const times = { fresh: 0, aged: 0 }
