@@ -12,6 +12,7 @@ local function enter(id, expires, index, due, owners, held)
   end
 end
 
+-- 1 if it was there: of several that take out the same session, one did.
 local function leave(id, index, due, owners)
   local held = redis.call('HGET', owners, id)
   if held then
@@ -19,6 +20,6 @@ local function leave(id, index, due, owners)
     redis.call('HDEL', owners, id)
   end
   redis.call('ZREM', index, id)
-  redis.call('ZREM', due, id)
+  return redis.call('ZREM', due, id)
 end
 `

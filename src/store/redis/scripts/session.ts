@@ -156,6 +156,25 @@ if KEYS[5] then leave(ARGV[1], KEYS[5], KEYS[6], KEYS[7]) end
 return 1
 `)
 
+/**
+ * Takes sessions that are no more out of the indexes; the others are due again when they expire now. On a single server.
+ * KEYS  index, due, owners; then for each session: log, record
+ * ARGV  their ids
+ * Result: how many were taken out
+ */
+export const DROP_DEAD = script(`${PRELUDE}${RECORD}${INDEX}
+local dropped = 0
+for i, id in ipairs(ARGV) do
+  local numbers = live(KEYS[2 * i + 2])
+  if numbers and redis.call('EXISTS', KEYS[2 * i + 3]) == 1 then
+    redis.call('ZADD', KEYS[2], 'XX', integer(numbers[5]), id)
+  else
+    dropped = dropped + leave(id, KEYS[1], KEYS[2], KEYS[3])
+  end
+end
+return dropped
+`)
+
 /** KEYS log, record · Result: when the session expires (ms), 0: there is none */
 export const EXPIRES = script(`${PRELUDE}${RECORD}
 local numbers = live(KEYS[1])
