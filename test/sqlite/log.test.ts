@@ -107,6 +107,50 @@ test('a long log is removed by the sweep, and ends at once all the same', async 
   assert.deepEqual(rows(path), { mcp_sessions: 1 })
 })
 
+test('text that is no UTF-8 is left out and counted; U+FFFD, a mark of order and NUL are text like any other', async () => {
+  const path = join(folder, 'undecodable.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const payloads = ['damaged', 'a \uFFFD b', '\uFEFFmarked', 'nul \u0000 inside', 'lone \uD800']
+  const events = payloads.map((payload) => ({ streamId: 'a', kind: 'message', payload }) as const)
+  const { positions } = await store.log.append({ sessionId: 's', events, ttl: 60_000 })
+  const database = new Database(path)
+  onTestFinished(() => void database.close())
+  const damage = "UPDATE mcp_events SET payload = CAST(x'7bff' AS TEXT) WHERE position = ?"
+  database.prepare(damage).run(positions[0])
+  for (const streamId of ['a', undefined]) {
+    const stream = streamId === undefined ? {} : { streamId }
+    const page = await store.log.read({ sessionId: 's', ...stream, after: 0, limit: 10 })
+    assert.deepEqual([page.corrupt, page.scanned], [1, positions.at(-1)])
+    assert.deepEqual(
+      page.events.map(({ payload }) => payload),
+      ['a \uFFFD b', '\uFEFFmarked', 'nul \u0000 inside', 'lone \uFFFD'],
+    )
+    assert.ok(page.events.every((event) => event.streamId === 'a' && event.kind === 'message'))
+  }
+})
+
+test('events of a quiet stream are found without looking at the rows of the others', async () => {
+  const path = join(folder, 'quiet.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const database = new Database(path)
+  onTestFinished(() => void database.close())
+  await store.ready()
+  const plan = database
+    .prepare(
+      'EXPLAIN SELECT payload FROM mcp_events WHERE log_id = ? AND stream_id = ? AND position > ? ORDER BY position',
+    )
+
+    .all(1, 'quiet', 0) as { opcode: string; p1: number }[]
+  const opcodes = plan.map(({ opcode }) => opcode)
+  // It goes from the index to the row when it needs a column of the row, and the name that it compares is in the index.
+  const seek = plan[opcodes.indexOf('DeferredSeek')]
+  const name = plan[opcodes.indexOf('Ne') - 1]
+  assert.deepEqual([name?.opcode, name?.p1], ['Column', seek?.p1], opcodes.join())
+  assert.ok(!opcodes.includes('SorterOpen'))
+})
+
 /** How many there are in each table that has any. */
 function rows(path: string): Record<string, number> {
   const database = new Database(path, { readonly: true })
