@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Store } from 'mcp-persist'
 
+export type NewEvent = Parameters<Store['log']['append']>[0]['events'][number]
+export type EventKind = NewEvent['kind']
+
 /**
  * One way to store and read events. Each backend is measured in three: `ours` through the port, `floor`, the least that
  * the driver can do in batches at the same durability, and `naive`, one statement or pipeline per event as it is usually
@@ -13,8 +16,12 @@ export interface Form {
   open?(sessions: readonly string[]): Promise<void>
   /** Resolves when the event is stored. */
   append(session: string, payload: string): Promise<unknown>
+  /** Resolves when these events of one stream are stored, in one step. Left out: this form stores one by one. */
+  step?(session: string, events: readonly NewEvent[]): Promise<unknown>
   /** All events after a cursor ('' from the start), in order, as this form reads them for a replay. */
   read(session: string, after: string): Promise<Read>
+  /** The same over all streams of the session. Left out: this form knows of none. */
+  readAll?(session: string, after: string): Promise<Read>
   /** The first event after a cursor, by the least that this form has to read before it can send one. */
   first(session: string, after: string): Promise<string | undefined>
   /** Bytes that everything stored so far takes, indexes included. */
@@ -67,9 +74,26 @@ const state = { initialize: '{}', initialized: true, protocolVersion: '2025-11-2
 
 /** As the engine does it: a session record, appends fenced with its generation and with a limit. Without `records`: a log alone. */
 export function port(store: Store, bytes: () => Promise<number>, { records }: { records: boolean }): Form {
-  const page = (sessionId: string, after: number) =>
-    store.log.read({ sessionId, streamId: 'stream', after, limit: PAGE })
+  const one = { streamId: 'stream' }
+  const page = (sessionId: string, after: number, which: { streamId?: string }) =>
+    store.log.read({ sessionId, ...which, after, limit: PAGE })
   const generations = new Map<string, number>()
+  const step = (sessionId: string, events: readonly NewEvent[]) => {
+    const generation = generations.get(sessionId)
+    const fence = generation === undefined ? {} : { generation }
+    return store.log.append({ sessionId, events, ttl: HOUR, limit: EVENT_LIMIT, ...fence })
+  }
+  const read = async (session: string, after: string, which: { streamId?: string }) => {
+    const payloads: string[] = []
+    let last = Number(after)
+    for (let more = true; more; ) {
+      const { events, more: further } = await page(session, last, which)
+      for (const event of events) payloads.push(event.payload)
+      last = events.at(-1)?.position ?? last
+      more = further
+    }
+    return { payloads, last: `${last}` }
+  }
   return {
     async open(sessions) {
       if (!records) return
@@ -79,24 +103,11 @@ export function port(store: Store, bytes: () => Promise<number>, { records }: { 
       }
       await atOnce(64, sessions, create)
     },
-    append: (sessionId, payload) => {
-      const events = [{ streamId: 'stream', kind: 'message', payload }] as const
-      const generation = generations.get(sessionId)
-      const fence = generation === undefined ? {} : { generation }
-      return store.log.append({ sessionId, events, ttl: HOUR, limit: EVENT_LIMIT, ...fence })
-    },
-    async read(session, after) {
-      const payloads: string[] = []
-      let last = Number(after)
-      for (let more = true; more; ) {
-        const { events, more: further } = await page(session, last)
-        for (const event of events) payloads.push(event.payload)
-        last = events.at(-1)?.position ?? last
-        more = further
-      }
-      return { payloads, last: `${last}` }
-    },
-    first: async (session, after) => (await page(session, Number(after))).events[0]?.payload,
+    append: (session, payload) => step(session, [{ ...one, kind: 'message', payload }]),
+    step,
+    read: (session, after) => read(session, after, one),
+    readAll: (session, after) => read(session, after, {}),
+    first: async (session, after) => (await page(session, Number(after), one)).events[0]?.payload,
     bytes,
   }
 }
@@ -160,19 +171,35 @@ export function message(): string {
 /** What was acknowledged, and how far it was read back. */
 export class Ledger {
   readonly #form: Form
+  readonly #inTurn: boolean
   readonly #cursors = new Map<string, string>()
   #expected = new Map<string, string[]>()
 
-  constructor(form: Form) {
+  /** `inTurn`: what this form cannot store in one step is awaited one by one. */
+  constructor(form: Form, { inTurn = false } = {}) {
     this.#form = form
+    this.#inTurn = inTurn
   }
 
   async append(session: string): Promise<void> {
     const payload = message()
+    this.#expect(session, payload)
+    await this.#form.append(session, payload)
+  }
+
+  /** What the engine stores in one step. */
+  async step(session: string, events: readonly NewEvent[]): Promise<void> {
+    for (const { payload } of events) this.#expect(session, payload)
+    const form = this.#form
+    if (form.step) await form.step(session, events)
+    else if (this.#inTurn) for (const { payload } of events) await form.append(session, payload)
+    else await Promise.all(events.map(({ payload }) => form.append(session, payload)))
+  }
+
+  #expect(session: string, payload: string): void {
     const known = this.#expected.get(session)
     if (known) known.push(payload)
     else this.#expected.set(session, [payload])
-    await this.#form.append(session, payload)
   }
 
   /** Rejects unless everything since the last check is there once, in order (where the form has one). */
@@ -180,7 +207,8 @@ export class Ledger {
     const expected = this.#expected
     this.#expected = new Map()
     await atOnce(32, [...expected], async ([session, payloads]) => {
-      const read = await this.#form.read(session, this.#cursors.get(session) ?? '')
+      const after = this.#cursors.get(session) ?? ''
+      const read = await (this.#form.readAll?.(session, after) ?? this.#form.read(session, after))
       this.#cursors.set(session, read.last)
       const [found, stored] = [read.payloads, payloads].map((list) =>
         (this.#form.unordered ? list.sort() : list).join('\n'),

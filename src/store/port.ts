@@ -256,8 +256,14 @@ export interface SessionTable {
    * one by now: their owner is to stop them.
    */
   touch(touches: readonly SessionTouch[]): Promise<readonly string[]>
-  /** Tombstones the session and removes its log; true if there was one. Fences its owner's appends from then on. */
-  terminate(id: string): Promise<boolean>
+  /**
+   * Tombstones the session and removes its log, at once where it is short; true if there was one. Fences its owner's
+   * appends from then on.
+   *
+   * `generation`: the one that the caller holds the session in, if it does. Then no owner has to be found and told, which a
+   * store made by `createStore` does else.
+   */
+  terminate(id: string, generation?: number): Promise<boolean>
   /** Live sessions in id order, after `cursor` (a `next` of the page before). */
   list(query?: { cursor?: string; limit?: number; principal?: string }): Promise<SessionPage>
 }

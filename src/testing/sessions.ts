@@ -251,6 +251,17 @@ export function sessions({ test, all, pair }: Suite): void {
     await isGone(['SESSION_GONE', 'FENCED'])
   })
 
+  test('terminate: of a session that lived for one call no events are left to be swept', async (store) => {
+    const generation = await store.sessions.create(session('s', 'node', MINUTE, 'somebody'))
+    const call = ['open', 'message', 'final'] as const
+    const events = call.map((kind) => ({ streamId: 'a', kind, payload: 'x' }))
+    await store.log.append({ sessionId: 's', events, generation, ttl: MINUTE })
+    assert.equal((await store.stats()).events, 3)
+    assert.equal(await store.sessions.terminate('s'), true)
+    const { sessions, events: left } = await store.stats()
+    assert.deepEqual({ sessions, left }, { sessions: 0, left: 0 })
+  })
+
   test('terminate: appends on their way are stored before it or refused', async (store) => {
     const generation = await store.sessions.create(session('s', 'node'))
     const before = range(20).map((i) => append(store, 's', 'a', message(i), { generation }))

@@ -10,10 +10,11 @@ const folder = fileURLToPath(new URL('../../benchmarks/', import.meta.url))
 
 /** A row of figures begins with what it names; how many there are, and what they look like. */
 const PROGRAMS: Record<string, { args: string[]; rows: RegExp; count: number }> = {
+  'age.ts': { args: ['--store', 'postgres'], rows: /^\| postgres, .*\d \|$/gm, count: 9 },
   'hop.ts': { args: ['--store', 'postgres'], rows: /^\| postgres\b.*[\d)] \|$/gm, count: 3 },
   'life.ts': { args: ['--store', 'sqlite'], rows: /^\| sqlite, .*\d \|$/gm, count: 4 },
   'sessions.ts': { args: ['--store', 'sqlite'], rows: /^\| .*\|\s+-?[\d.]+ \|$/gm, count: 14 },
-  'store.ts': { args: [], rows: /^\| (sqlite|redis|postgres)\b.*\|\s+[\d.]+ \|$/gm, count: 36 },
+  'store.ts': { args: [], rows: /^\| (sqlite|redis|postgres)\b.*\|\s+[\d.]+ \|$/gm, count: 45 },
   'tool-call.ts': { args: ['--shape', 'express'], rows: /^express +\d+ +\d+ \/ +\d+ +\d+\.\d+ /gm, count: 2 },
 }
 

@@ -172,7 +172,7 @@ test('not migrated, and not to be: it says which command to run', async () => {
   const store = new SqliteEventStore({ path: join(folder, 'bare.db'), autoMigrate: false })
   assert.equal(
     await failure(store.ready()),
-    'NOT_MIGRATED: The database /bare.db lacks 0001_events, 0005_open_streams; run `npx mcp-persist migrate --url sqlite:/bare.db`.',
+    'NOT_MIGRATED: The database /bare.db lacks 0001_events, 0005_open_streams, 0007_one_index; run `npx mcp-persist migrate --url sqlite:/bare.db`.',
   )
   await store.close()
 })

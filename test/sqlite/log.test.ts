@@ -63,3 +63,102 @@ test('a call that ends in the append that opens it leaves no open stream, and wr
   const claimed = await store.sessions.claim('s', { owner: 'node', generation })
   assert.deepEqual(claimed?.open, [])
 })
+
+test('a session that lived for one call leaves one row, and nothing in it of whose it was', async () => {
+  const path = join(folder, 'life.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const principal = 'https://issuer|somebody'
+  const generation = await store.sessions.create({ ...session('s', 'node'), principal })
+  const kinds = ['open', 'message', 'final'] as const
+  const events = kinds.map((kind) => ({ streamId: 'a', kind, payload: 'secret' }))
+  await store.log.append({ sessionId: 's', events, generation, ttl: 60_000 })
+  await store.log.append({
+    sessionId: 's',
+    events: [{ ...events[0]!, streamId: 'b' }],
+    generation,
+    ttl: 60_000,
+  })
+  await store.sessions.terminate('s')
+  assert.deepEqual(rows(path), { mcp_sessions: 1 })
+  const database = new Database(path, { readonly: true })
+  onTestFinished(() => void database.close())
+  const {
+    principal: whose,
+    state,
+    owner,
+  } = database.prepare('SELECT * FROM mcp_sessions').get() as Record<string, unknown>
+  assert.deepEqual({ whose, state, owner }, { whose: null, state: '', owner: null })
+})
+
+test('a long log is removed by the sweep, and ends at once all the same', async () => {
+  const path = join(folder, 'long.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const generation = await store.sessions.create(session('s', 'node'))
+  const events = Array.from(
+    { length: 250 },
+    () => ({ streamId: 'a', kind: 'message', payload: 'x' }) as const,
+  )
+  await store.log.append({ sessionId: 's', events, generation, ttl: 60_000 })
+  await store.sessions.terminate('s')
+  assert.equal(rows(path).mcp_events, 150)
+  assert.equal((await store.sweep()).events, 150)
+  assert.deepEqual(rows(path), { mcp_sessions: 1 })
+})
+
+test('text that is no UTF-8 is left out and counted; U+FFFD, a mark of order and NUL are text like any other', async () => {
+  const path = join(folder, 'undecodable.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const payloads = ['damaged', 'a \uFFFD b', '\uFEFFmarked', 'nul \u0000 inside', 'lone \uD800']
+  const events = payloads.map((payload) => ({ streamId: 'a', kind: 'message', payload }) as const)
+  const { positions } = await store.log.append({ sessionId: 's', events, ttl: 60_000 })
+  const database = new Database(path)
+  onTestFinished(() => void database.close())
+  const damage = "UPDATE mcp_events SET payload = CAST(x'7bff' AS TEXT) WHERE position = ?"
+  database.prepare(damage).run(positions[0])
+  for (const streamId of ['a', undefined]) {
+    const stream = streamId === undefined ? {} : { streamId }
+    const page = await store.log.read({ sessionId: 's', ...stream, after: 0, limit: 10 })
+    assert.deepEqual([page.corrupt, page.scanned], [1, positions.at(-1)])
+    assert.deepEqual(
+      page.events.map(({ payload }) => payload),
+      ['a \uFFFD b', '\uFEFFmarked', 'nul \u0000 inside', 'lone \uFFFD'],
+    )
+    assert.ok(page.events.every((event) => event.streamId === 'a' && event.kind === 'message'))
+  }
+})
+
+test('events of a quiet stream are found without looking at the rows of the others', async () => {
+  const path = join(folder, 'quiet.db')
+  const store = new SqliteEventStore(path)
+  onTestFinished(() => store.close())
+  const database = new Database(path)
+  onTestFinished(() => void database.close())
+  await store.ready()
+  const plan = database
+    .prepare(
+      'EXPLAIN SELECT payload FROM mcp_events WHERE log_id = ? AND stream_id = ? AND position > ? ORDER BY position',
+    )
+
+    .all(1, 'quiet', 0) as { opcode: string; p1: number }[]
+  const opcodes = plan.map(({ opcode }) => opcode)
+  // It goes from the index to the row when it needs a column of the row, and the name that it compares is in the index.
+  const seek = plan[opcodes.indexOf('DeferredSeek')]
+  const name = plan[opcodes.indexOf('Ne') - 1]
+  assert.deepEqual([name?.opcode, name?.p1], ['Column', seek?.p1], opcodes.join())
+  assert.ok(!opcodes.includes('SorterOpen'))
+})
+
+/** How many there are in each table that has any. */
+function rows(path: string): Record<string, number> {
+  const database = new Database(path, { readonly: true })
+  try {
+    const tables = ['mcp_sessions', 'mcp_logs', 'mcp_events', 'mcp_open_streams']
+    const count = (table: string) => database.prepare(`SELECT count(*) FROM ${table}`).pluck().get() as number
+    return Object.fromEntries(tables.map((table) => [table, count(table)]).filter(([, rows]) => rows !== 0))
+  } finally {
+    database.close()
+  }
+}

@@ -395,7 +395,7 @@ export class OwnedSessions {
       mayRepeat: (requests) => mayRepeat(live.local, requests),
       onTerminated: async () => {
         await this.forget(live, false)
-        await sessions.terminate(id)
+        await sessions.terminate(id, live.generation)
         if (settings.sticky) await log.delete(id)
       },
       onQuiet: () => {

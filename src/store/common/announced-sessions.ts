@@ -18,7 +18,9 @@ export class AnnouncedSessions implements SessionTable {
     this.#bus = bus
   }
 
-  async terminate(id: string): Promise<boolean> {
+  /** Whoever holds it knows it already. */
+  async terminate(id: string, generation?: number): Promise<boolean> {
+    if (generation !== undefined) return this.#sessions.terminate(id, generation)
     const owner = (await this.#sessions.get(id))?.owner
     const terminated = await this.#sessions.terminate(id)
     if (terminated && owner) {

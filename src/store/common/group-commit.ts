@@ -31,6 +31,8 @@ export interface GroupCommitOptions<T> {
    * Default {@link MAX_WAITING_BYTES}.
    */
   readonly maxBytes?: number
+  /** Called for each item that was let in, when its promise settles. */
+  readonly onSettled?: (item: T) => void
 }
 
 type Flush<T, R> = (items: readonly T[]) => Promise<readonly Outcome<R>[]> | readonly Outcome<R>[]
@@ -50,6 +52,7 @@ export class GroupCommit<T, R> {
   readonly #sizeOf: (item: T) => number
   readonly #maxBatchBytes: number
   readonly #maxBytes: number
+  readonly #onSettled: ((item: T) => void) | undefined
   #waiting: Waiting<T, R>[] = []
   /** Of all that was added and has not settled. */
   #bytes = 0
@@ -63,6 +66,7 @@ export class GroupCommit<T, R> {
     this.#sizeOf = options.sizeOf ?? (() => 0)
     this.#maxBatchBytes = options.maxBatchBytes ?? MAX_BATCH_BYTES
     this.#maxBytes = options.maxBytes ?? MAX_WAITING_BYTES
+    this.#onSettled = options.onSettled
   }
 
   /** Rejects with `OVERLOADED` at the bounds, else as the store says. */
@@ -111,8 +115,9 @@ export class GroupCommit<T, R> {
     return length
   }
 
-  #settle({ size, resolve, reject }: Waiting<T, R>, outcome: Outcome<R>): void {
+  #settle({ item, size, resolve, reject }: Waiting<T, R>, outcome: Outcome<R>): void {
     this.#bytes -= size
+    this.#onSettled?.(item)
     if ('error' in outcome) reject(outcome.error)
     else resolve(outcome.ok)
   }

@@ -55,11 +55,13 @@ export function units(appends: readonly Append[]): Unit[][] {
  * ends in the same unit nor any end but the last.
  */
 class OpenedOrEnded {
-  readonly #streams = new Map<string, { readonly number: number; readonly sign: 'o' | 'e' }[]>()
+  /** Left out of most units: nothing in them opens or ends a stream. */
+  #streams: Map<string, { readonly number: number; readonly sign: 'o' | 'e' }[]> | undefined
 
   note({ streamId, kind }: NewEvent, number: number): void {
-    if (kind === 'final' || kind === 'end') this.#streams.set(streamId, [{ number, sign: 'e' }])
-    if (kind !== 'open') return
+    if (kind === 'message') return
+    this.#streams ??= new Map()
+    if (kind !== 'open') return void this.#streams.set(streamId, [{ number, sign: 'e' }])
     const before = this.#streams.get(streamId)
     const opened = { number, sign: 'o' } as const
     if (before) before.push(opened)
@@ -68,6 +70,7 @@ class OpenedOrEnded {
 
   /** In the order of the entries. */
   get signs(): string[] {
+    if (!this.#streams) return []
     const noted = [...this.#streams.values()].flat().sort((a, b) => a.number - b.number)
     return noted.map(({ number, sign }) => `${sign}${number}`)
   }
@@ -75,7 +78,9 @@ class OpenedOrEnded {
 
 /** The first argument of a unit, as the append script reads it. */
 export function headOf({ append, beyond, opened }: Unit): string {
-  return [append.generation ?? '-', beyond, ...opened.signs].join(' ')
+  const head = `${append.generation ?? '-'} ${beyond}`
+  const { signs } = opened
+  return signs.length === 0 ? head : `${head} ${signs.join(' ')}`
 }
 
 export function calls(round: readonly Unit[], sessionsPerCall: number): Call[] {

@@ -1,8 +1,8 @@
 import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
 import type { RedisKeys } from './redis-keys.ts'
-import { EXPIRES } from './scripts/session.ts'
+import { DROP_DEAD, EXPIRES } from './scripts/session.ts'
 
-// Entries of a principal that are looked at together.
+/** Entries that are looked at together: whoever else asks something of Redis, or of this process, waits for no more. */
 const PAGE = 100
 
 /**
@@ -10,16 +10,31 @@ const PAGE = 100
  * expiry as it stood when we last looked. So appends and touches write no index, and a sweep looks at a living session
  * once per ttl.
  *
- * An entry is written after its session and may outlive it, never the other way round; whoever finds such an entry
+ * On a single server the script that makes or ends a session writes its entries too. In a cluster they lie elsewhere: an
+ * entry is written after its session and may outlive it, never the other way round; whoever finds such an entry
  * drops it. (A process that dies between the two leaves a session unlisted whose client was never told its id.)
  */
 export class RedisIndex {
   readonly #connection: RedisConnection
   readonly #keys: RedisKeys
+  readonly #cluster: boolean
 
-  constructor(connection: RedisConnection, keys: RedisKeys) {
+  constructor(connection: RedisConnection, keys: RedisKeys, { cluster }: { cluster: boolean }) {
     this.#connection = connection
     this.#keys = keys
+    this.#cluster = cluster
+  }
+
+  /** Must entries be written in a step of their own? */
+  get isApart(): boolean {
+    return this.#cluster
+  }
+
+  /** The keys of a session's entries: index, due, owners, and its principal's set; none where they are apart. */
+  keysOf(id: string, principal: string | null = null): string[] {
+    if (this.#cluster) return []
+    const held = principal === null ? [] : [this.#keys.principal(principal)]
+    return [...this.#keys.shardOf(id), this.#keys.ownersOf(id), ...held]
   }
 
   async add(id: string, expiresAt: number, principal: string | null): Promise<void> {
@@ -97,10 +112,26 @@ export class RedisIndex {
       if (looked >= limit) break
       const ids = await this.#due(due, limit - looked, 1000)
       looked += ids.length
-      const gone = await Promise.all(ids.map((id) => this.#isGone(id, due, dryRun)))
-      swept += gone.filter(Boolean).length
+      for (let i = 0; i < ids.length; i += PAGE) {
+        const some = ids.slice(i, i + PAGE)
+        if (!this.#cluster && !dryRun) swept += await this.#dropDead(some)
+        else {
+          const gone = await Promise.all(some.map((id) => this.#isGone(id, due, dryRun)))
+          swept += gone.filter(Boolean).length
+        }
+      }
     }
     return { swept, more: looked >= limit }
+  }
+
+  /** Of one shard. */
+  async #dropDead(ids: readonly string[]): Promise<number> {
+    const keys = this.keysOf(ids[0]!)
+    for (const id of ids) {
+      const { log, record } = this.#keys.session(id)
+      keys.push(log, record)
+    }
+    return (await this.#connection.eval(DROP_DEAD, keys, [...ids], REPEATABLE)) as number
   }
 
   async #isGone(id: string, due: string, dryRun: boolean): Promise<boolean> {

@@ -46,15 +46,7 @@ export class RedisLanes {
     this.#waiting += 1
     this.#bytes += size
     lane.appends += 1
-    const appended = lane.group.add(append)
-    const settle = () => {
-      this.#waiting -= 1
-      this.#bytes -= size
-      lane.appends -= 1
-      if (lane.appends === 0) this.#lanes.delete(name)
-    }
-    appended.then(settle, settle)
-    return appended
+    return lane.group.add(append)
   }
 
   /** Resolves when everything added so far has settled. */
@@ -63,8 +55,16 @@ export class RedisLanes {
   }
 
   #open(name: string | number): Lane {
-    const group = new GroupCommit<Append, Appended>(this.#flush, { maxWaiting: this.#maxWaiting, sizeOf })
-    const lane = { group, appends: 0 }
+    const onSettled = (append: Append) => {
+      this.#waiting -= 1
+      this.#bytes -= sizeOf(append)
+      lane.appends -= 1
+      if (lane.appends === 0) this.#lanes.delete(name)
+    }
+    // What may wait is bounded above, over all lanes.
+    const bounds = { maxWaiting: Number.POSITIVE_INFINITY, maxBytes: Number.POSITIVE_INFINITY }
+    const group = new GroupCommit<Append, Appended>(this.#flush, { ...bounds, sizeOf, onSettled })
+    const lane: Lane = { group, appends: 0 }
     this.#lanes.set(name, lane)
     return lane
   }
@@ -72,5 +72,7 @@ export class RedisLanes {
 
 /** About its bytes: what is outside of ASCII takes more of them than it has characters. */
 function sizeOf({ events }: Append): number {
-  return events.reduce((size, { payload }) => size + payload.length, 0)
+  let size = 0
+  for (const { payload } of events) size += payload.length
+  return size
 }

@@ -20,7 +20,7 @@ export class RedisLog implements EventLog {
   readonly #connection: RedisConnection
   readonly #keys: RedisKeys
   readonly #lanes: RedisLanes
-  readonly #sessionsPerCall: number
+  readonly #cluster: boolean
   /** Names us to the append script, which keeps the number of our last append to each session. */
   readonly #sender = randomBytes(6).toString('base64url')
   #number = 0
@@ -32,12 +32,16 @@ export class RedisLog implements EventLog {
   ) {
     this.#connection = connection
     this.#keys = keys
-    this.#sessionsPerCall = options.cluster ? 1 : 64
+    this.#cluster = options.cluster
     this.#lanes = new RedisLanes((appends) => this.#flush(appends), options)
   }
 
-  async append(append: Append): Promise<Appended> {
-    this.#connection.assertOpen()
+  append(append: Append): Promise<Appended> {
+    try {
+      this.#connection.assertOpen()
+    } catch (error) {
+      return Promise.reject(error)
+    }
     return this.#lanes.add(append)
   }
 
@@ -93,7 +97,7 @@ export class RedisLog implements EventLog {
     const outcomes: Outcome<Appended>[] = new Array(appends.length)
     // Rounds one after another: a session's appends that cannot share a script call keep their order.
     for (const round of units(appends)) {
-      const sent = calls(round, this.#sessionsPerCall).map((call) => this.#send(call, outcomes))
+      const sent = calls(round, this.#cluster ? 1 : 64).map((call) => this.#send(call, outcomes))
       await Promise.all(sent)
       const away = awayIn(outcomes)
       if (away) return Array.from(outcomes, (outcome) => outcome ?? away)
@@ -102,10 +106,13 @@ export class RedisLog implements EventLog {
   }
 
   async #send(call: Call, outcomes: Outcome<Appended>[]): Promise<void> {
-    const keys = call.flatMap(({ append }) => {
+    const keys: string[] = []
+    for (const { append } of call) {
       const { log, record, open } = this.#keys.session(append.sessionId)
-      return [log, record, open]
-    })
+      keys.push(log)
+      // A cluster must know all that a script touches; another server has less to read.
+      if (this.#cluster) keys.push(record, open)
+    }
     const { append, entries } = call[0]!
     const { ttl, touch = true, limit = '' } = append
     const epoch = randomBytes(4).toString('hex')

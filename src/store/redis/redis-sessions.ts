@@ -38,25 +38,33 @@ export class RedisSessions implements SessionTable {
     this.#connection.assertOpen()
     const { id, principal, state, owner, ttl, limit } = session
     const text = `${JSON.stringify(principal)}\n${JSON.stringify(state)}`
-    const { log, record, open, gone } = this.#keys.session(id)
-    // The principal's sessions and this one may live on different nodes of a cluster: counted before, never too many.
-    const full = limit !== undefined && principal !== null && (await this.#index.isFull(principal, limit))
-    // A taken or a terminated id is told first.
-    if (full) {
-      const [taking, ended] = await Promise.all([this.get(id), this.#connection.call('exists', [gone])])
-      throw ended === 1 ? terminated(id) : taking ? taken(id) : tooMany(limit)
-    }
     const generation = nextGeneration(0)
-    const args = [randomBytes(4).toString('hex'), owner, Math.ceil(ttl), generation, text]
-    const result = await this.#connection.eval(CREATE, [log, record, open, gone], args, REPEATABLE)
-    if (result === 'gone') {
-      throw terminated(id)
+    const { log, record, open, gone } = this.#keys.session(id)
+    const keys = [log, record, open, gone, ...this.#index.keysOf(id, principal)]
+    const args = [randomBytes(4).toString('hex'), owner, Math.ceil(ttl), generation, text, id]
+    const run = (bound: number | '') =>
+      this.#connection.eval(CREATE, keys, [...args, bound], REPEATABLE) as Promise<number | string>
+    const isFull = async () =>
+      limit !== undefined && principal !== null && (await this.#index.isFull(principal, limit))
+    let result: number | string
+    if (this.#index.isApart) {
+      // Counted before, never too many; but a taken or a terminated id is told first.
+      const full = await isFull()
+      result = full ? await this.#whyNot(id, gone) : await run('')
+    } else {
+      result = await run(limit ?? '')
+      if (result === 'full' && !(await isFull())) result = await run('')
     }
-    if (result === 'taken') {
-      throw taken(id)
-    }
-    await this.#index.add(id, Number(result), principal)
+    if (result === 'gone') throw terminated(id)
+    if (result === 'taken') throw taken(id)
+    if (result === 'full') throw tooMany(limit!)
+    if (this.#index.isApart) await this.#index.add(id, Number(result), principal)
     return generation
+  }
+
+  async #whyNot(id: string, gone: string): Promise<'gone' | 'taken' | 'full'> {
+    const [ended, there] = await Promise.all([this.#connection.call('exists', [gone]), this.get(id)])
+    return ended === 1 ? 'gone' : there ? 'taken' : 'full'
   }
 
   async get(id: string): Promise<SessionRecord | undefined> {
@@ -126,8 +134,9 @@ export class RedisSessions implements SessionTable {
   async terminate(id: string): Promise<boolean> {
     this.#connection.assertOpen()
     const { log, record, open, gone } = this.#keys.session(id)
-    const terminated = (await this.#connection.eval(TERMINATE, [log, record, open, gone], [])) === 1
-    if (terminated) await this.#index.remove(id)
+    const keys = [log, record, open, gone, ...this.#index.keysOf(id)]
+    const terminated = (await this.#connection.eval(TERMINATE, keys, [id])) === 1
+    if (terminated && this.#index.isApart) await this.#index.remove(id)
     return terminated
   }
 

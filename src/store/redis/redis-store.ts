@@ -85,7 +85,7 @@ export class RedisBackend implements Backend {
       },
     )
     this.#subscriber = new RedisSubscriber(this.#connection, { timeout })
-    this.#index = new RedisIndex(this.#connection, this.#keys)
+    this.#index = new RedisIndex(this.#connection, this.#keys, { cluster })
     this.log = new RedisLog(this.#connection, this.#keys, { cluster, maxWaiting })
     this.nodes = new RedisNodes(this.#connection, this.#keys, this.#subscriber, { cluster })
     this.sessions = new RedisSessions(this.#connection, this.#keys, this.nodes, this.#index)

@@ -27,6 +27,8 @@ export interface Statement {
   run(...values: Value[]): { readonly changes: number; readonly lastInsertRowid: number | bigint }
   get(...values: Value[]): unknown
   all(...values: Value[]): unknown[]
+  /** From now on rows are arrays. */
+  raw(): Statement
 }
 
 /** Loaded on first use, so that users of other backends need not install it. */

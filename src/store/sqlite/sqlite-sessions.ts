@@ -46,7 +46,9 @@ const CREATE = `INSERT OR REPLACE INTO mcp_sessions
 const USED = 'UPDATE mcp_sessions SET last_used_at = ? WHERE id = ?'
 const DELIVERED = 'UPDATE mcp_sessions SET delivered = ? WHERE id = ?'
 const UPDATE = 'UPDATE mcp_sessions SET state = ?, principal = coalesce(?, principal) WHERE id = ?'
-const TERMINATE = 'UPDATE mcp_sessions SET terminated_until = ?, sweep_at = ? WHERE id = ?'
+// What it was is nobody's business any more.
+const TERMINATE = `UPDATE mcp_sessions SET terminated_until = ?, sweep_at = ?, principal = NULL, state = '', owner = NULL
+  WHERE id = ?`
 const DUE = `SELECT session.id, CASE WHEN terminated_until IS NOT NULL THEN terminated_until ELSE log.expires_at END AS until
   FROM mcp_sessions AS session LEFT JOIN mcp_logs AS log ON log.id = session.log_id AND log.session_id = session.id
   WHERE session.sweep_at <= ? LIMIT ?`

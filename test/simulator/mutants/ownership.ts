@@ -25,7 +25,7 @@ export const OWNERSHIP: readonly Mutant[] = [
   {
     name: 'a session that its client has ended stays in the store',
     file: OWNED,
-    replace: 'await sessions.terminate(id)',
+    replace: 'await sessions.terminate(id, live.generation)',
     by: '',
     with: ['client-deletes'],
     seeds: 20,

@@ -5,7 +5,8 @@ import { PRELUDE } from './prelude.ts'
 /**
  * Appends to the logs of one or more sessions; each append is atomic and fails alone.
  *
- * KEYS  for each append: log, record, open streams
+ * KEYS  for each append: log, record, open streams; on a single server, which asks for no list of all that a script touches,
+ *       the log alone
  * ARGV  1 the sender, 8 characters
  *       2 the epoch of a log that has to be begun, 8 characters
  *       3 the number of the first append among the sender's; the others follow by one. The same number again means
@@ -31,6 +32,8 @@ import { PRELUDE } from './prelude.ts'
 export const APPEND = script(`${PRELUDE}${OPEN_STREAMS}
 local sender, newEpoch, ttl, touches = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5] == '1'
 local limit, count = tonumber(ARGV[6]), tonumber(ARGV[7])
+local appends = (#ARGV - 7) / (count + 1)
+local keys = #KEYS / appends
 local FULL = HEAD .. 'c8c8I6I7'
 local pack, unpackNumbers, sub, call = struct.pack, struct.unpack, string.sub, redis.call
 
@@ -47,11 +50,14 @@ local function push(log, position, first)
   return length
 end
 
+local function others(log, record, open) return record or log .. ':record', open or log .. ':open' end
+
+-- An index that is used by every append is text: of a number the server would make text each time.
 local function append(log, record, open, number, first)
   local touch = touches
   local fence, beyond, changes = string.match(ARGV[first], '^(%S+) (%d+)(.*)$')
   fence = tonumber(fence)
-  local raw = call('LINDEX', log, 0)
+  local raw = call('LINDEX', log, '0')
   raw = raw and modern(raw)
   local last, floor, due, generation, expires, dies, streams, epoch, latest, done, where
   if raw and #raw > SENDERS then
@@ -77,7 +83,7 @@ local function append(log, record, open, number, first)
     if fence and generation ~= fence then return -1, integer(generation) end
   else
     if fence then return -2, '' end
-    call('UNLINK', log, record, open)
+    call('UNLINK', log, others(log, record, open))
     call('RPUSH', log, '')
     last, floor, due, generation, expires, dies, streams = 0, 0, 0, 0, 0, 0, 0
     epoch, touch = newEpoch, true
@@ -94,7 +100,7 @@ local function append(log, record, open, number, first)
     last = position + count - 1
     if limit and events > limit * 1.1 then
       call('LTRIM', log, events - limit, -1)
-      floor = decode(call('LINDEX', log, 0)) or floor
+      floor = decode(call('LINDEX', log, '0')) or floor
       local _, expiry = decode(call('LINDEX', log, 1))
       due = expiry or due
     end
@@ -105,20 +111,22 @@ local function append(log, record, open, number, first)
     if expires > dies then dies, extended = slack(expires), true end
   end
   if changes ~= '' and (streams > 0 or string.find(changes, 'o', 1, true)) then
+    local _, open = others(log, record, open)
     for n in string.gmatch(changes, '%d+') do
       streams = noteOpen(open, streams, ARGV[first + n], position + n - 1, dies)
     end
   end
-  call('LSET', log, 0, pack(FULL, last, floor, due, generation, expires, dies, streams, epoch, sender, number, position)
+  call('LSET', log, '0', pack(FULL, last, floor, due, generation, expires, dies, streams, epoch, sender, number, position)
     .. sub(senders, 1, 63))
-  if extended then expireAt(dies, log, record, open) end
+  if extended then expireAt(dies, log, others(log, record, open)) end
   return position, epoch
 end
 
 local results, number = {}, tonumber(ARGV[3])
-for i = 0, #KEYS / 3 - 1 do
-  local ok, position, epoch =
-    pcall(append, KEYS[3 * i + 1], KEYS[3 * i + 2], KEYS[3 * i + 3], number + i, 8 + i * (count + 1))
+for i = 0, appends - 1 do
+  local log, record, open = KEYS[keys * i + 1]
+  if keys == 3 then record, open = KEYS[3 * i + 2], KEYS[3 * i + 3] end
+  local ok, position, epoch = pcall(append, log, record, open, number + i, 8 + i * (count + 1))
   if not ok then
     position, epoch = -3, type(position) == 'table' and position.err or tostring(position)
   end

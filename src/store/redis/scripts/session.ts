@@ -1,4 +1,5 @@
 import { script } from '../redis-script.ts'
+import { INDEX } from './index.ts'
 import { NODE_STATE } from './node.ts'
 import { OPEN_STREAMS } from './open-streams.ts'
 import { PRELUDE } from './prelude.ts'
@@ -30,12 +31,14 @@ end
 `
 
 /**
- * KEYS  log, record, open streams, tombstone
- * ARGV  1 epoch, 2 owner, 3 ttl in ms, 4 generation, 5 principal and state: two lines of JSON
- * Result: when the session expires (ms), 'taken' or 'gone'. Sent a second time it says the same: nobody else draws the
- * same generation.
+ * KEYS  log, record, open streams, tombstone; on a single server also index, due, and of a principal's session owners and
+ *       the principal's set
+ * ARGV  1 epoch, 2 owner, 3 ttl in ms, 4 generation, 5 principal and state: two lines of JSON, 6 the session's id,
+ *       7 sessions that the principal may have ('' any number, or it has been looked after)
+ * Result: when the session expires (ms), 'taken', 'gone', or 'full': the principal's set is, though some in it may have
+ * expired. Sent a second time it says the same: nobody else draws the same generation.
  */
-export const CREATE = script(`${PRELUDE}${RECORD}
+export const CREATE = script(`${PRELUDE}${RECORD}${INDEX}
 local log, record, open = KEYS[1], KEYS[2], KEYS[3]
 if redis.call('EXISTS', KEYS[4]) == 1 then return 'gone' end
 local numbers = live(log)
@@ -44,11 +47,14 @@ if text then
   local again = numbers[4] == tonumber(ARGV[4]) and string.match(text, '^[^\\n]*') == ARGV[2]
   return again and numbers[5] or 'taken'
 end
+local limit = tonumber(ARGV[7])
+if limit and KEYS[8] and redis.call('ZCARD', KEYS[8]) >= limit then return 'full' end
 redis.call('UNLINK', log, record, open)
 local expires = now + ARGV[3]
 redis.call('RPUSH', log, struct.pack(HEAD, 0, 0, 0, ARGV[4], expires, slack(expires), 0) .. ARGV[1])
 writeRecord(record, ARGV[2], 0, integer(now), integer(now), ARGV[3], ARGV[5])
 expireAt(slack(expires), log, record)
+if KEYS[5] then enter(ARGV[6], expires, KEYS[5], KEYS[6], KEYS[7], KEYS[8]) end
 return expires
 `)
 
@@ -135,16 +141,38 @@ return (not generation or numbers[4] == generation) and 1 or 0
 `)
 
 /**
- * Leaves a tombstone for the session's ttl.
- * KEYS log, record, open streams, tombstone · Result: 1, or 0 without such a session
+ * Leaves a tombstone for the session's ttl, and nothing else.
+ * KEYS  log, record, open streams, tombstone; on a single server also index, due, owners
+ * ARGV  1 the session's id
+ * Result: 1, or 0 without such a session
  */
-export const TERMINATE = script(`${PRELUDE}${RECORD}
+export const TERMINATE = script(`${PRELUDE}${RECORD}${INDEX}
 local text = redis.call('GET', KEYS[2])
 if not live(KEYS[1]) or not text then return 0 end
 local _, _, _, _, ttl = string.match(text, RECORD)
 redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
 redis.call('SET', KEYS[4], '', 'PX', ttl)
+if KEYS[5] then leave(ARGV[1], KEYS[5], KEYS[6], KEYS[7]) end
 return 1
+`)
+
+/**
+ * Takes sessions that are no more out of the indexes; the others are due again when they expire now. On a single server.
+ * KEYS  index, due, owners; then for each session: log, record
+ * ARGV  their ids
+ * Result: how many were taken out
+ */
+export const DROP_DEAD = script(`${PRELUDE}${RECORD}${INDEX}
+local dropped = 0
+for i, id in ipairs(ARGV) do
+  local numbers = live(KEYS[2 * i + 2])
+  if numbers and redis.call('EXISTS', KEYS[2 * i + 3]) == 1 then
+    redis.call('ZADD', KEYS[2], 'XX', integer(numbers[5]), id)
+  else
+    dropped = dropped + leave(id, KEYS[1], KEYS[2], KEYS[3])
+  end
+end
+return dropped
 `)
 
 /** KEYS log, record · Result: when the session expires (ms), 0: there is none */
