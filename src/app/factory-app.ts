@@ -1,6 +1,6 @@
 import { PersistError } from '../errors.ts'
 import { findInitialize } from '../json.ts'
-import { type App, type AppRequest, type AppResponse, isEventStream } from './app.ts'
+import { type App, type AppBrokeOff, type AppRequest, type AppResponse, isEventStream } from './app.ts'
 import { FIRST_UNREAD, HandoffStore } from './handoff-store.ts'
 import { persistentSessionId, withSessionId } from './persistent-session-id.ts'
 import { fromWebResponse, notForFetch, webRequest } from './web.ts'
@@ -16,6 +16,8 @@ export interface FactoryContext {
 export interface ConnectableServer {
   connect(transport: never): Promise<void>
   close(): Promise<void>
+  /** Of a server in a process of its own, which may die: what has ended without an answer then has broken off. */
+  readonly gone?: AppBrokeOff | undefined
 }
 
 export type ServerFactory = (context: FactoryContext) => ConnectableServer | Promise<ConnectableServer>
@@ -28,6 +30,7 @@ interface Transport {
 }
 
 interface Session {
+  readonly server: ConnectableServer
   readonly transport: Transport
   readonly unread: HandoffStore
 }
@@ -73,6 +76,7 @@ export class FactoryApp implements App {
     const Transport = await transportFor(server)
     const unread = new HandoffStore()
     const session = {
+      server,
       unread,
       transport: new Transport({
         sessionIdGenerator: persistentSessionId,
@@ -100,24 +104,26 @@ function fromUnread(request: AppRequest): AppRequest {
   return { ...request, headers: { 'last-event-id': FIRST_UNREAD, ...request.headers } }
 }
 
-async function handle({ transport, unread }: Session, request: AppRequest): Promise<AppResponse> {
+async function handle(session: Session, request: AppRequest): Promise<AppResponse> {
+  const { transport } = session
   const { parsed, authInfo } = request
   const response = await transport.handleRequest(webRequest(request, parsed === undefined), {
     ...(parsed !== undefined && { parsedBody: parsed }),
     ...(authInfo !== undefined && { authInfo }),
   })
   const answer = fromWebResponse(response)
-  return isEventStream(answer) ? { ...answer, body: forgetting(answer.body, unread) } : answer
+  return isEventStream(answer) ? { ...answer, body: forgetting(answer.body, session) } : answer
 }
 
 async function* forgetting(
   body: AsyncIterable<Uint8Array>,
-  unread: HandoffStore,
+  { unread, server }: Session,
 ): AsyncGenerator<Uint8Array> {
   for await (const chunk of body) {
     yield chunk
     unread.read(chunk)
   }
+  if (server.gone) throw server.gone
 }
 
 function refusal(status: number, code: number, message: string): AppResponse {
