@@ -52,7 +52,8 @@ export class StdioBridge implements ConnectableServer {
     process.onmessage = (message: Message) => this.#toClient(message)
     process.onclose = () => {
       // Asked to go, it has not broken anything off.
-      if (!this.#closing) this.gone = new AppBrokeOff('The process of the session has ended.')
+      if (!this.#closing)
+        this.gone = new AppBrokeOff('The process of the session ended before it had answered.')
       this.#hooks.onEnd()
       void client.close()
     }

@@ -41,8 +41,9 @@ export const PERSIST_FLAGS = {
 
 /** What `serve` has of its own. */
 export const SERVE_FLAGS = {
-  port: { value: 'port', help: 'to listen on (default: PORT, else 3000)', parse: number },
+  port: { value: 'port', help: 'to listen on, 0: any that is free (default: PORT, else 3000)', parse: port },
   host: text('address', 'to listen on; 0.0.0.0: every interface (default: 127.0.0.1)'),
+  allowedHosts: text('names', 'further names that a server on loopback answers to, with commas; *: any'),
   upstream: text('url', 'a server that runs already, instead of a command'),
   startTimeout: seconds('that the command has until it answers (default: 60)'),
   deadline: milliseconds('that running calls have to finish when we are told to end (default: 10000)'),
@@ -53,6 +54,7 @@ type Values<T, K extends keyof T> = { [Key in K]?: T[Key] }
 export type ServeFlags = Values<PersistOptions, keyof typeof PERSIST_FLAGS> & {
   port?: number
   host?: string
+  allowedHosts?: string
   upstream?: string
   startTimeout?: number
   deadline?: number
@@ -107,8 +109,14 @@ function text(value: string, help: string): Flag {
 
 function number(given: string, name: string): number {
   const value = Number(given)
-  if (given.trim() !== '' && Number.isFinite(value)) return value
-  throw wrong(name, given, 'a number')
+  if (given.trim() !== '' && Number.isFinite(value) && value >= 0) return value
+  throw wrong(name, given, 'a number, 0 or more')
+}
+
+export function port(given: string, name = 'port'): number {
+  const value = Number(given)
+  if (/^\d+$/.test(given) && value < 65_536) return value
+  throw wrong(name, given, 'a port from 0 to 65535')
 }
 
 function truth(given: string, name: string): boolean {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { basename } from 'node:path'
-import { delay } from '../../clock.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { paint } from '../output.ts'
 import { prefixed } from './prefixed.ts'
 
@@ -44,7 +44,7 @@ export class ServerProcess {
   async end(grace: number): Promise<void> {
     this.#child.stdin?.end()
     if (this.#signal('SIGTERM')) {
-      for (let waited = 0; waited < grace && this.#signal(0); waited += LOOK) await delay(LOOK)
+      for (let waited = 0; waited < grace && this.#signal(0); waited += LOOK) await sleep(LOOK)
       this.#kill()
     }
     await this.ended

@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Upstream } from '../../app/url/upstream.ts'
-import { delay, monotonicNow } from '../../clock.ts'
+import { monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import { freePort } from './free-port.ts'
 import { type Ended, ServerProcess } from './server-process.ts'
@@ -96,6 +97,7 @@ export class Supervisor {
   async #launch(): Promise<ServerProcess> {
     const { command, args, env, path, startTimeout, grace } = this.#options
     const port = await freePort()
+    if (this.#stopped) throw new NotStarted(`${this.#name} was not started: we end.`, 1)
     const url = new URL(`http://localhost:${port}${path}`)
     const given = args.map((arg) => arg.replaceAll('{port}', String(port)))
     const process = new ServerProcess(command, given, { ...env, PORT: String(port) })
@@ -125,9 +127,8 @@ export class Supervisor {
       )
     }
     const { code, error } = refused
-    const message = `${this.#name} ${wordsOf(refused)} before it answered at ${href}.`
-    if (error) return new NotStarted(message, 127)
-    return new NotStarted(message, code || 1)
+    if (error) return new NotStarted(`${this.#name} ${wordsOf(refused)}: is it installed, and in PATH?`, 127)
+    return new NotStarted(`${this.#name} ${wordsOf(refused)} before it answered at ${href}.`, code || 1)
   }
 
   get #name(): string {
@@ -164,7 +165,7 @@ async function answers(
       if (how) return how
       if (monotonicNow() > until) return { last }
     }
-    await Promise.race([delay(TRY), ended])
+    await Promise.race([sleep(TRY), ended])
   }
 }
 
