@@ -14,7 +14,6 @@ import { URL_HELP } from '../store-url.ts'
 
 interface Options extends ServedFlags {
   url?: string
-  check?: boolean
   json?: boolean
 }
 

@@ -19,7 +19,7 @@ export interface Probed {
 
 export interface ProbeOptions {
   readonly path: string
-  /** Milliseconds for each answer. */
+  /** Milliseconds for all of it. */
   readonly timeout: number
 }
 
@@ -169,7 +169,8 @@ class Asked {
 
   #ask(
     request: Omit<Parameters<App['fetch']>[0], 'url'> & { url?: string },
-    patience = this.#timeout,
+    // The time for all of it is over first.
+    patience = 2 * this.#timeout,
   ): Promise<AppResponse> {
     return askApp(this.#app, { url: this.path, ...request }, { patience })
   }

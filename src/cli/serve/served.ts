@@ -25,6 +25,8 @@ export interface Served {
 
 export interface ServedFlags extends ServeFlags {
   readonly stdio?: boolean
+  /** Then standard output is ours alone. */
+  readonly check?: boolean
 }
 
 /** Throws `INVALID_ARGUMENT` where it is not clear what is meant. */
@@ -63,6 +65,7 @@ function supervised(command: string, args: readonly string[], flags: ServedFlags
     path,
     startTimeout: startTimeout * 1000,
     grace,
+    stdout: flags.check ? process.stderr : process.stdout,
     say,
   })
   return {

@@ -15,6 +15,8 @@ export interface SupervisorOptions {
   readonly startTimeout: number
   /** Milliseconds from SIGTERM to SIGKILL. */
   readonly grace: number
+  /** Where its standard output goes. */
+  readonly stdout: NodeJS.WriteStream
   /** One line for whoever runs us. */
   readonly say: (line: string) => void
 }
@@ -95,12 +97,12 @@ export class Supervisor {
   }
 
   async #launch(): Promise<ServerProcess> {
-    const { command, args, env, path, startTimeout, grace } = this.#options
+    const { command, args, env, path, startTimeout, grace, stdout } = this.#options
     const port = await freePort()
     if (this.#stopped) throw new NotStarted(`${this.#name} was not started: we end.`, 1)
     const url = new URL(`http://localhost:${port}${path}`)
     const given = args.map((arg) => arg.replaceAll('{port}', String(port)))
-    const process = new ServerProcess(command, given, { ...env, PORT: String(port) })
+    const process = new ServerProcess(command, given, { env: { ...env, PORT: String(port) }, stdout })
     this.#process = process
     const upstream = new Upstream(url)
     try {
