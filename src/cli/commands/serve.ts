@@ -7,7 +7,7 @@ import { interrupt, orInterrupted, stopped } from '../interrupt.ts'
 import { printError } from '../output.ts'
 import { hostsFor, onlyFor } from '../serve/allowed-hosts.ts'
 import { check } from '../serve/check.ts'
-import { addFlags, port as parsePort, persistOptions } from '../serve/options.ts'
+import { addFlags, port as parsePort, persistOptions, said } from '../serve/options.ts'
 import { type ServedFlags, say, servedBy } from '../serve/served.ts'
 import { NotStarted } from '../serve/supervisor.ts'
 import { URL_HELP } from '../store-url.ts'
@@ -33,7 +33,8 @@ export function addServe(program: Command): void {
   addFlags(command).action(serve)
 }
 
-async function serve(command: readonly string[], options: Options): Promise<void> {
+async function serve(command: readonly string[], given: Options): Promise<void> {
+  const options = said(given)
   const served = servedBy(command, options)
   if (options.check) {
     const { startTimeout = 60, json } = options

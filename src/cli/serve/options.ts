@@ -18,7 +18,7 @@ export const PERSIST_FLAGS = {
   ttl: seconds('how long events can be replayed, and a session lives after its last use (default: 3600)'),
   sessions: text('shared|sticky', 'sticky: the load balancer pins sessions to processes (default: shared)'),
   path: text('path', 'path of the MCP endpoint, here and at the server (default: /mcp)'),
-  idle: seconds('without a request or stream until the live instance is released (default: the ttl)'),
+  idle: seconds('how long nobody uses a session before its live instance is released (default: the ttl)'),
   takeover: text(
     'same-credential|any',
     'who may bring a session back whose process is gone (default: same-credential)',
@@ -27,16 +27,20 @@ export const PERSIST_FLAGS = {
   maxSessionsPerPrincipal: count('sessions of one principal at the most, 0: any (default: 1000)'),
   maxCalls: count('requests of one session that run at the same time, 0: any (default: 1000)'),
   maxSubscriptions: count('resources that one session may subscribe to, 0: any (default: 1000)'),
-  retryInterval: milliseconds('that clients are told to wait before they resume (default: not told)'),
-  keepAlive: milliseconds('between comments that keep an idle stream open, 0: none (default: 15000)'),
+  retryInterval: milliseconds('how long clients are told to wait before they resume (default: not told)'),
+  keepAlive: milliseconds('how often a comment keeps an idle stream open, 0: never (default: 15000)'),
   priming: { value: 'true|false', help: 'send priming events (default: true)', parse: truth },
-  maxBodyBytes: { value: 'bytes', help: 'of a request body at the most (default: 4194304)', parse: number },
+  maxBodyBytes: {
+    value: 'bytes',
+    help: 'size of a request body at the most (default: 4194304)',
+    parse: number,
+  },
   onStoreError: text(
     'deliver|fail',
     'what becomes of an event that cannot be stored (default: deliver, without an id)',
   ),
   eventLimit: count('events kept per session, at about the most (default: 10000)'),
-  lease: seconds("that a node's right to its sessions lasts without renewal (default: 10)"),
+  lease: seconds("how long a node's right to its sessions lasts without renewal (default: 10)"),
 } satisfies Record<keyof Omit<PersistOptions, Functions>, Flag>
 
 /** What `serve` has of its own. */
@@ -45,9 +49,11 @@ export const SERVE_FLAGS = {
   host: text('address', 'to listen on; 0.0.0.0: every interface (default: 127.0.0.1)'),
   allowedHosts: text('names', 'further names that a server on loopback answers to, with commas; *: any'),
   upstream: text('url', 'a server that runs already, instead of a command'),
-  startTimeout: seconds('that the command has until it answers (default: 60)'),
-  deadline: milliseconds('that running calls have to finish when we are told to end (default: 10000)'),
-  grace: milliseconds('from SIGTERM to SIGKILL for the command (default: 5000)'),
+  startTimeout: seconds('how long the command may take until it answers (default: 60)'),
+  deadline: milliseconds(
+    'how long running calls may take to finish when we are told to end (default: 10000)',
+  ),
+  grace: milliseconds('how long the command may take to end before it is killed (default: 5000)'),
 } satisfies Record<string, Flag>
 
 type Values<T, K extends keyof T> = { [Key in K]?: T[Key] }
@@ -64,17 +70,19 @@ export type ServeFlags = Values<PersistOptions, keyof typeof PERSIST_FLAGS> & {
 export function addFlags(command: Command): Command {
   for (const [name, flag] of Object.entries<Flag>({ ...SERVE_FLAGS, ...PERSIST_FLAGS })) {
     const option = new Option(`${flagOf(name)} <${flag.value}>`, flag.help).env(variableOf(name))
-    // An empty variable is one that was not set.
-    option.argParser((given) => (given === '' ? undefined : flag.parse(given, name)))
-    command.addOption(option)
+    command.addOption(option.argParser((given) => (given === '' ? '' : flag.parse(given, name))))
   }
   return command
 }
 
-/** Those of `withPersistence`, without what was not said. */
+/** What was said; an empty variable says nothing. */
+export function said<T extends object>(flags: T): T {
+  return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== '')) as T
+}
+
+/** Those of `withPersistence`. */
 export function persistOptions(flags: ServeFlags): PersistOptions {
-  const said = Object.entries(flags).filter(([name, value]) => name in PERSIST_FLAGS && value !== undefined)
-  return Object.fromEntries(said) as PersistOptions
+  return Object.fromEntries(Object.entries(flags).filter(([name]) => name in PERSIST_FLAGS))
 }
 
 /** `maxSessions` is `--max-sessions`. */
