@@ -146,6 +146,41 @@ describe('the server of serve', () => {
   })
 })
 
+describe('serve is told to end', () => {
+  it.each([
+    ['while its server waits to be started again', 'test -e "$1" && exit 1', 'again in 400 ms'],
+    ['while its server is being started again', 'test -e "$1" && exec sleep 1000', 'again in 100 ms'],
+  ])('%s', async (_, second, said) => {
+    const mark = join(await folderOf(), 'mark')
+    const { host } = await serve({
+      command: shell(`${second}; touch "$1"; shift; exec "$@"`, mark, ...server),
+    })
+    process.kill(childrenOf(host.pid)[0]!, 'SIGKILL')
+    await until(said, () => host.output.includes(said))
+    const left = childrenOf(host.pid)
+    expect(await within('the end', host.stop(), 5000)).toBe(0)
+    expect(left.filter(isAlive)).toEqual([])
+  })
+
+  it('before its server has answered', async () => {
+    const command = [
+      'serve',
+      '--url',
+      'memory:',
+      '--port',
+      '0',
+      '--',
+      ...shell('echo begun; exec sleep 1000'),
+    ]
+    const outcome = await run(command, {
+      onOutput: (output, child) => {
+        if (output.includes('[sh] begun')) child.kill('SIGTERM')
+      },
+    })
+    expect([outcome.code, outcome.stderr]).toEqual([0, ''])
+  })
+})
+
 describe('a command that cannot start', () => {
   const store = ['--url', 'memory:', '--port', '0']
 

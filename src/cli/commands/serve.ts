@@ -49,8 +49,11 @@ async function serve(command: readonly string[], given: Options): Promise<void> 
     ...persistOptions(options),
   })
   const stop = async () => {
-    await handler.close({ deadline: options.deadline ?? 10_000 })
-    await served.stop()
+    try {
+      await handler.close({ deadline: options.deadline ?? 10_000 })
+    } finally {
+      await served.stop()
+    }
   }
   await ending({ stop }, async () => {
     await orInterrupted(handler.ready())

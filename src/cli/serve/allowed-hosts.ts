@@ -40,8 +40,9 @@ function guard<T>(
   if (listeners.length === 0) return
   server.removeAllListeners(event)
   server.on(event, (req: IncomingMessage, second: T, ...rest: unknown[]) => {
-    const name = (req.headers.host ?? '').replace(/:\d*$/, '')
-    if (!isAllowed(name)) return refuse(second, name)
+    // A browser always says one.
+    const name = req.headers.host?.replace(/:\d*$/, '')
+    if (name !== undefined && !isAllowed(name)) return refuse(second, name)
     for (const listener of listeners) Reflect.apply(listener, server, [req, second, ...rest])
   })
 }

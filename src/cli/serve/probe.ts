@@ -1,6 +1,6 @@
 import { type App, type AppResponse, header, isAppGone, isEventStream } from '../../app/app.ts'
 import { withTimeout } from '../../clock.ts'
-import { errorText } from '../../errors.ts'
+import { errorText, isPersistError } from '../../errors.ts'
 import { askApp } from '../../session/live/ask-app.ts'
 import { readMessages } from '../../session/live/local-app.ts'
 import { isResponse, type Message } from '../../session/protocol/json-rpc.ts'
@@ -38,7 +38,7 @@ const TOOLS = { jsonrpc: '2.0', id: 1, method: 'tools/list' }
 // Milliseconds that a server of the old transport has to say so.
 const OLD = 2000
 
-/** Whether an app can be wrapped, found out by opening a session at it and ending it again. Closes the app; never rejects. */
+/** Whether an app can be wrapped, found out by opening a session at it and ending it again. Closes the app. Rejects with `DRIVER_MISSING`. */
 export async function probe(app: App, options: ProbeOptions): Promise<Probed> {
   const checks: Check[] = []
   try {
@@ -46,6 +46,7 @@ export async function probe(app: App, options: ProbeOptions): Promise<Probed> {
       return new Error(`no answer within ${options.timeout / 1000} s`)
     })
   } catch (error) {
+    if (isPersistError(error)) throw error
     checks.push({ name: 'answer', ok: false, detail: errorText(error).replace(/\.$/, '') })
   } finally {
     await app.close().catch(() => {})

@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from fastmcp import Context, FastMCP
-from mcp_types import ToolAnnotations
+from mcp_types import SamplingMessage, TextContent, ToolAnnotations
 
 port = int(sys.argv[1]) if len(sys.argv) > 1 else None
 mcp = FastMCP("fastmcp")
@@ -34,9 +34,10 @@ async def slow_read_only(ctx: Context, tag: str, steps: int, ms: int) -> str:
 
 @mcp.tool()
 async def sample(ctx: Context, prompt: str) -> str:
-    answer = await ctx.sample(prompt)
-    return f"{prompt} -> {answer.text}"
-
+    content = TextContent(type="text", text=prompt)
+    messages = [SamplingMessage(role="user", content=content)]
+    answer = await ctx.session.create_message(messages=messages, max_tokens=10, related_request_id=ctx.request_id)
+    return f"{prompt} -> {answer.content.text}"
 
 
 if port:

@@ -40,7 +40,6 @@ async def sample(ctx: Context, prompt: str) -> str:
     return f"{prompt} -> {answer.content.text}"
 
 
-
 if port:
     mcp.run(transport="streamable-http", host="localhost", port=port)
 else:
