@@ -111,7 +111,7 @@ describe('the server of serve', () => {
       require('node:http').createServer((_, res) => res.end()).listen(process.env.PORT)`
     const { host } = await serve({ command: [process.execPath, '-e', script], flags: ['--grace', '300'] })
     const [pid] = childrenOf(host.pid)
-    expect(await within('the end', host.stop(), 5000)).toBe(0)
+    expect(await within('the end', host.stop(), 15_000)).toBe(0)
     expect(host.output).toContain('[node] never')
     expect(isAlive(pid!)).toBe(false)
   })
@@ -141,7 +141,7 @@ describe('the server of serve', () => {
     const ended = host.kill('SIGINT')
     await until('it drains', () => host.output.includes('running calls'))
     process.kill(host.pid, 'SIGINT')
-    expect(await within('the end', ended, 500)).toBe(1)
+    expect(await within('the end', ended, 5000)).toBe(1)
     await until('the server to end', () => !isAlive(pid!))
   })
 })
@@ -158,7 +158,7 @@ describe('serve is told to end', () => {
     process.kill(childrenOf(host.pid)[0]!, 'SIGKILL')
     await until(said, () => host.output.includes(said))
     const left = childrenOf(host.pid)
-    expect(await within('the end', host.stop(), 5000)).toBe(0)
+    expect(await within('the end', host.stop(), 15_000)).toBe(0)
     expect(left.filter(isAlive)).toEqual([])
   })
 

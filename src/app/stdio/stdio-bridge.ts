@@ -55,7 +55,8 @@ export class StdioBridge implements ConnectableServer {
       if (!this.#closing)
         this.gone = new AppBrokeOff('The process of the session ended before it had answered.')
       this.#hooks.onEnd()
-      void client.close()
+      // Behind what it has said last.
+      this.#sent = this.#sent.then(() => client.close())
     }
     try {
       await process.start()

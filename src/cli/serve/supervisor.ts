@@ -81,10 +81,10 @@ export class Supervisor {
       const since = monotonicNow()
       const how = await process?.ended
       this.#url = undefined
+      if (monotonicNow() - since > LAST_WAIT) wait = FIRST_WAIT
       if (this.#stopped) return
       // What it has started and left behind has no business beside the next one.
       await process?.end(grace)
-      if (monotonicNow() - since > LAST_WAIT) wait = FIRST_WAIT
       if (how) say(`${this.#name} ${wordsOf(how)}; it is started again in ${wait} ms`)
       await this.#pause(wait)
       wait = Math.min(wait * 2, LAST_WAIT)
