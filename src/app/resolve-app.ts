@@ -14,6 +14,9 @@ import { Tunnels } from './url/tunnels.ts'
 import { type Place, Upstream } from './url/upstream.ts'
 import { UrlApp } from './url/url-app.ts'
 
+/** Of a stdio server, if its user says nothing. */
+const MAX_PROCESSES = 100
+
 /** A Fastify instance, as far as we use it. */
 interface FastifyLike {
   readonly server: EventEmitter
@@ -57,6 +60,8 @@ export interface ResolvedApp {
   readonly persistent?: boolean
   /** The path of the MCP endpoint where the app itself tells. */
   readonly path?: string
+  /** Live sessions at the most, where nothing else is said and each costs a process. */
+  readonly maxSessions?: number
 }
 
 /** Finds out what kind of app it was given; refuses anything else at once, guessing the mistake. */
@@ -177,7 +182,7 @@ function remote(place: Place): ResolvedApp {
 function stdio(server: StdioServer): ResolvedApp {
   if (typeof server?.command !== 'string' || server.command === '')
     throw refuse('a stdio server without a command', 'name the program: { stdio: { command, args } }')
-  return { kind: 'factory', app: new StdioApp(server) }
+  return { kind: 'factory', app: new StdioApp(server), maxSessions: MAX_PROCESSES }
 }
 
 /** Without what is nobody's business: a password, a key in the query. */

@@ -22,6 +22,7 @@ export class StdioApp implements App {
   readonly presence = ALWAYS_THERE
   readonly #server: StdioServer
   readonly #bridges = new Set<StdioBridge>()
+  #closed = false
   readonly #factory = new FactoryApp(() => this.#bridge())
 
   constructor(server: StdioServer) {
@@ -33,6 +34,7 @@ export class StdioApp implements App {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     await this.#factory.close()
     await Promise.all([...this.#bridges].map((bridge) => bridge.close()))
   }
@@ -43,12 +45,11 @@ export class StdioApp implements App {
     const stderr = onStderr ? 'pipe' : 'inherit'
     const process = new ServerProcess({ command, args, env, stderr, ...(cwd !== undefined && { cwd }) })
     const bridge = new StdioBridge(process, {
-      onStart: () => {
-        this.#bridges.add(bridge)
-        if (process.stderr) onStderr?.(process.stderr, process.pid ?? 0)
-      },
+      onStart: () => process.stderr && onStderr?.(process.stderr, process.pid ?? 0),
       onEnd: () => this.#bridges.delete(bridge),
     })
+    this.#bridges.add(bridge)
+    if (this.#closed) await bridge.close()
     // By this a server of the first line is known.
     return line === 'v1' ? Object.assign(bridge, { experimental: {} }) : bridge
   }

@@ -39,7 +39,7 @@ export class StdioBridge implements ConnectableServer {
     this.#hooks = hooks
   }
 
-  /** Starts the process. Rejects with `AppAway` when it cannot be started. */
+  /** Starts the process. Rejects with `AppAway` when it cannot be started, or is not wanted any more. */
   async connect(client: ClientTransport): Promise<void> {
     const process = this.#process
     this.#client = client
@@ -59,12 +59,18 @@ export class StdioBridge implements ConnectableServer {
       this.#sent = this.#sent.then(() => client.close())
     }
     try {
-      await process.start()
-      this.#hooks.onStart()
+      if (!this.#closing) await process.start()
     } catch (cause) {
       this.#hooks.onEnd()
       throw new AppAway(`No process for a session: ${errorText(cause)}`, { cause })
     }
+    if (this.#closing) {
+      // What ended before it had begun is ended now.
+      await process.close()
+      this.#hooks.onEnd()
+      throw new AppAway('No process for a session: none is started any more.')
+    }
+    this.#hooks.onStart()
     await client.start()
   }
 

@@ -18,8 +18,6 @@ interface Options extends ServedFlags {
 }
 
 const DEFAULT_STORE = 'sqlite:mcp.db'
-/** Each is a process. */
-const MAX_STDIO_SESSIONS = 100
 
 export function addServe(program: Command): void {
   const command = program
@@ -44,10 +42,7 @@ async function serve(command: readonly string[], given: Options): Promise<void> 
     })
   }
   const store = options.url ?? (process.env.MCP_PERSIST_URL || DEFAULT_STORE)
-  const handler = withPersistence(served.app, store, {
-    ...(options.stdio && { maxSessions: MAX_STDIO_SESSIONS }),
-    ...persistOptions(options),
-  })
+  const handler = withPersistence(served.app, store, persistOptions(options))
   const stop = async () => {
     try {
       await handler.close({ deadline: options.deadline ?? 10_000 })
