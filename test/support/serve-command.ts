@@ -44,9 +44,21 @@ export function isAlive(pid: number): boolean {
   }
 }
 
+/** A process that `serve` has started, with all that it has started. */
+function killGroup(pid: number): void {
+  // A server over stdio leads no group.
+  for (const target of [-pid, pid]) {
+    try {
+      process.kill(target, 'SIGKILL')
+    } catch {
+      // It is gone.
+    }
+  }
+}
+
 /** Ends a `serve` without a word, and what it leaves behind. */
 export async function killServe(host: HostProcess): Promise<void> {
   const left = host.running ? childrenOf(host.pid) : []
   await host.kill()
-  for (const pid of left) if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+  for (const pid of left) killGroup(pid)
 }

@@ -18,6 +18,8 @@ interface Options extends ServedFlags {
 }
 
 const DEFAULT_STORE = 'sqlite:mcp.db'
+// Milliseconds that we may live on after everything is closed.
+const LINGER = 1000
 
 export function addServe(program: Command): void {
   const command = program
@@ -76,6 +78,8 @@ async function ending(
     // A second ctrl-C does not wait.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
     await stop()
+    // Something that the server has started, and that has left its group, may keep us here by what it holds of ours.
+    setTimeout(() => process.exit(), LINGER).unref()
   }
 }
 
