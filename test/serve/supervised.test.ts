@@ -77,13 +77,13 @@ describe('the server of serve', () => {
     const script = `
       process.stdin.resume().once('end', () => process.exit())
       console.log('first\\nsecond'); process.stderr.write('no end')
-      console.log([process.env.PORT === process.argv[1], process.env.MCP_PERSIST_TTL, process.env.MINE].join())
+      console.log([process.env.PORT === process.argv[1], process.env.MCP_PERSIST_TTL, process.env.npm_config_package, process.env.MINE].join())
       require('node:http').createServer((_, res) => res.end()).listen(process.argv[1])`
     const { host } = await serve({
       command: [process.execPath, '-e', script, '{port}'],
-      env: { MINE: 'mine', MCP_PERSIST_TTL: '60' },
+      env: { MINE: 'mine', MCP_PERSIST_TTL: '60', npm_config_package: 'mcp-persist' },
     })
-    for (const line of ['first', 'second', 'true,,mine']) expect(host.output).toContain(`[node] ${line}\n`)
+    for (const line of ['first', 'second', 'true,,,mine']) expect(host.output).toContain(`[node] ${line}\n`)
     const [pid] = childrenOf(host.pid)
     expect(isAlive(pid!)).toBe(true)
     expect(await host.stop()).toBe(0)

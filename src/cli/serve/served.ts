@@ -102,9 +102,14 @@ function stdio(command: string, args: readonly string[], flags: ServedFlags): Se
   }
 }
 
+/** What `npx --package` tells the command that it runs; an `npx` behind us would take it for its own. */
+const OF_NPX: ReadonlySet<string> = new Set(['npm_config_package', 'npm_config_call'])
+
 /** Ours, but for what is nobody else's business: where the store is, and its password. */
 function environment(): Record<string, string> {
-  const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('MCP_PERSIST_'))
+  const entries = Object.entries(process.env).filter(
+    ([name]) => !name.startsWith('MCP_PERSIST_') && !OF_NPX.has(name),
+  )
   return Object.fromEntries(entries) as Record<string, string>
 }
 
