@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 /** Tests by what they cost. What is in none of these needs no server, and is a unit test. */
 const STORES = under('contract', 'sqlite', 'redis', 'postgres', 'cli', 'upgrade')
 const SYSTEM = under('cluster', 'e2e', 'conformance', 'fuzz', 'security', 'serve', 'soak')
-/** `npm run test:interop`: with packages that it fetches. */
+/** `npm run test:interop`: what comes from other registries. */
 const INTEROP = under('interop')
 /** `npm run bench:trial`, in a step of its own. */
 const BENCHMARKS = under('benchmarks')
@@ -19,7 +19,7 @@ export default defineConfig({
       project('unit', under('*'), [BUILD], [...STORES, ...SYSTEM, ...INTEROP, ...BENCHMARKS]),
       project('stores', STORES, [BUILD, SERVICES]),
       project('system', SYSTEM, [BUILD, SERVICES]),
-      project('interop', INTEROP, [BUILD, 'test/interop/install.ts']),
+      project('interop', INTEROP, [BUILD, SERVICES]),
       project('benchmarks', BENCHMARKS, [BUILD]),
     ],
   },

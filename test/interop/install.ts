@@ -46,8 +46,8 @@ export function pythonServer(file: string): string {
   return join(servers, file)
 }
 
-/** Vitest's global set-up: what a fresh machine lacks. */
-export default async function setup(): Promise<void> {
+/** What a fresh machine lacks; the first time it takes a minute. */
+export async function install(): Promise<void> {
   await Promise.all([
     installed(place('npm', NPM), installNpm),
     ...Object.entries(PYTHON).map(([name, versions]) =>

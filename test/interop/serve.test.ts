@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished, vi } from 'vitest'
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { storeSpace } from '../support/backends.ts'
 import { OfficialClient } from '../support/clients/official-client.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
@@ -7,7 +7,7 @@ import type { HostProcess } from '../support/process.ts'
 import { program } from '../support/programs.ts'
 import { childrenOf, killServe, startServe } from '../support/serve-command.ts'
 import { until, within } from '../support/wait.ts'
-import { NPM, npmFile, npmServer, PYTHON, python, pythonServer } from './install.ts'
+import { install, NPM, npmFile, npmServer, PYTHON, python, pythonServer } from './install.ts'
 
 vi.setConfig({ testTimeout: 180_000 })
 /** Pythons that start while others do. */
@@ -104,6 +104,8 @@ async function outcome(call: Promise<string>): Promise<string> {
     },
   )
 }
+
+beforeAll(install, 600_000)
 
 describe('serve, two nodes, a server that nobody here wrote', () => {
   it.each(SERVERS)('$name', async ({ samples, ...server }) => {
