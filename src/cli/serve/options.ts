@@ -56,8 +56,10 @@ export const SERVE_FLAGS = {
   grace: milliseconds('how long the command may take to end before it is killed (default: 5000)'),
 } satisfies Record<string, Flag>
 
-type Values<T, K extends keyof T> = { [Key in K]?: T[Key] }
-export type ServeFlags = Values<PersistOptions, keyof typeof PERSIST_FLAGS> & {
+type Said = { [Name in Exclude<keyof typeof PERSIST_FLAGS, 'path'>]?: PersistOptions[Name] }
+
+export interface ServeFlags extends Said {
+  path?: string
   port?: number
   host?: string
   allowedHosts?: string
