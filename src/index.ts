@@ -1,5 +1,6 @@
 export { persistentSessionId } from './app/persistent-session-id.ts'
 export type { WrappableApp } from './app/resolve-app.ts'
+export type { StdioServer } from './app/stdio/stdio-app.ts'
 export type { Clock } from './clock.ts'
 export { type ErrorCode, PersistError } from './errors.ts'
 export type { Logger } from './logger.ts'

@@ -50,7 +50,7 @@ export interface PersistOptions {
   readonly takeover?: 'same-credential' | 'any'
   /**
    * Live sessions of this process at the most; 0: any number. A full process releases its idle ones, then answers 503.
-   * Default 10,000, which take about half a gigabyte.
+   * Default 10,000, which take about half a gigabyte; with `{ stdio }`, where each is a process, 100.
    */
   readonly maxSessions?: number
   /** Sessions of one principal at the most, at all nodes together; one more is answered with 429. Default 1,000; 0: any number. */
@@ -101,8 +101,17 @@ export interface Settings {
   readonly lease: number
 }
 
+/** What the kind of app decides, where its user does not. */
+interface Defaults {
+  readonly path?: string
+  readonly maxSessions?: number
+}
+
 /** Throws `INVALID_ARGUMENT` with the option's name, its value and what it should be. */
-export function resolveOptions(given: number | PersistOptions | undefined, defaultPath = '/mcp'): Settings {
+export function resolveOptions(
+  given: number | PersistOptions | undefined,
+  { path: defaultPath = '/mcp', maxSessions: mostSessions = 10_000 }: Defaults = {},
+): Settings {
   const options = typeof given === 'number' ? { ttl: given } : (given ?? {})
   if (typeof options !== 'object') throw invalid('ttl', given, 'a number of seconds or an options object')
   for (const key of Object.keys(options)) {
@@ -170,7 +179,7 @@ export function resolveOptions(given: number | PersistOptions | undefined, defau
     principal,
     authorise,
     takeover,
-    maxSessions: bound('maxSessions', options.maxSessions, 10_000),
+    maxSessions: bound('maxSessions', options.maxSessions, mostSessions),
     maxSessionsPerPrincipal: bound('maxSessionsPerPrincipal', options.maxSessionsPerPrincipal, 1000),
     maxCalls: bound('maxCalls', options.maxCalls, 1000),
     maxSubscriptions: bound('maxSubscriptions', options.maxSubscriptions, 1000),

@@ -64,7 +64,7 @@ export function withPersistence(
   options?: number | PersistOptions,
 ): PersistentHandler {
   const resolved = resolveApp(app)
-  const settings = resolveOptions(options, resolved.path)
+  const settings = resolveOptions(options, resolved)
   const opened = typeof store === 'string' ? openStore(store, { logger: settings.logger }) : checkStore(store)
   const directory = settings.sticky ? new MemoryEventStore() : opened
   const engine = new Engine({

@@ -3,6 +3,7 @@ import { findInitialize } from '../json.ts'
 import {
   type App,
   type AppBody,
+  type AppBrokeOff,
   type AppRequest,
   type AppResponse,
   forEachChunk,
@@ -24,6 +25,8 @@ export interface FactoryContext {
 export interface ConnectableServer {
   connect(transport: never): Promise<void>
   close(): Promise<void>
+  /** Of a server in a process of its own, which may die: what has ended without an answer then has broken off. */
+  readonly gone?: AppBrokeOff | undefined
 }
 
 export type ServerFactory = (context: FactoryContext) => ConnectableServer | Promise<ConnectableServer>
@@ -36,6 +39,7 @@ interface Transport {
 }
 
 interface Session {
+  readonly server: ConnectableServer
   readonly transport: Transport
   readonly unread: HandoffStore
 }
@@ -81,6 +85,7 @@ export class FactoryApp implements App {
     const Transport = await transportFor(server)
     const unread = new HandoffStore()
     const session = {
+      server,
       unread,
       transport: new Transport({
         sessionIdGenerator: persistentSessionId,
@@ -108,40 +113,45 @@ function fromUnread(request: AppRequest): AppRequest {
   return { ...request, headers: { 'last-event-id': FIRST_UNREAD, ...request.headers } }
 }
 
-async function handle({ transport, unread }: Session, request: AppRequest): Promise<AppResponse> {
+async function handle(session: Session, request: AppRequest): Promise<AppResponse> {
+  const { transport } = session
   const { parsed, authInfo } = request
   const response = await transport.handleRequest(webRequest(request, parsed === undefined), {
     ...(parsed !== undefined && { parsedBody: parsed }),
     ...(authInfo !== undefined && { authInfo }),
   })
   const answer = fromWebResponse(response)
-  return isEventStream(answer) ? { ...answer, body: new Forgotten(answer.body, unread) } : answer
+  return isEventStream(answer) ? { ...answer, body: new Forgotten(answer.body, session) } : answer
 }
 
-/** What the engine has read needs to be kept no longer. */
+/** What the engine has read needs to be kept no longer. Rejects when the server has gone in the middle of it. */
 class Forgotten implements AppBody {
   readonly #body: AppBody
-  readonly #unread: HandoffStore
+  readonly #session: Session
 
-  constructor(body: AppBody, unread: HandoffStore) {
+  constructor(body: AppBody, session: Session) {
     this.#body = body
-    this.#unread = unread
+    this.#session = session
   }
 
-  forEach(onChunk: OnChunk): Promise<void> {
-    return forEachChunk(this.#body, (chunk) => {
+  async forEach(onChunk: OnChunk): Promise<void> {
+    const { unread, server } = this.#session
+    await forEachChunk(this.#body, (chunk) => {
       const dealt = onChunk(chunk)
-      if (dealt) return dealt.then(() => this.#unread.read(chunk))
-      this.#unread.read(chunk)
+      if (dealt) return dealt.then(() => unread.read(chunk))
+      unread.read(chunk)
       return undefined
     })
+    if (server.gone) throw server.gone
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    const { unread, server } = this.#session
     for await (const chunk of this.#body) {
       yield chunk
-      this.#unread.read(chunk)
+      unread.read(chunk)
     }
+    if (server.gone) throw server.gone
   }
 }
 

@@ -8,10 +8,14 @@ import type { App } from './app.ts'
 import { FactoryApp, type ServerFactory } from './factory-app.ts'
 import { FetchApp, type Fetcher } from './fetch-app.ts'
 import { type Next, NodeApp, type NodeListener } from './node-app.ts'
+import { StdioApp, type StdioServer } from './stdio/stdio-app.ts'
 import { passFetch, passNode } from './url/pass.ts'
 import { Tunnels } from './url/tunnels.ts'
-import { Upstream } from './url/upstream.ts'
+import { type Place, Upstream } from './url/upstream.ts'
 import { UrlApp } from './url/url-app.ts'
+
+/** Of a stdio server, if its user says nothing. */
+const MAX_PROCESSES = 100
 
 /** A Fastify instance, as far as we use it. */
 interface FastifyLike {
@@ -32,7 +36,8 @@ export type WrappableApp =
   | FastifyLike
   | KoaLike
   | Fetcher
-  | { readonly url: string | URL }
+  | { readonly url: string | URL | (() => URL | undefined) }
+  | { readonly stdio: StdioServer }
 
 export type TakeOver = (req: IncomingMessage, socket: Socket, head: Buffer) => void
 
@@ -55,6 +60,8 @@ export interface ResolvedApp {
   readonly persistent?: boolean
   /** The path of the MCP endpoint where the app itself tells. */
   readonly path?: string
+  /** Live sessions at the most, where nothing else is said and each costs a process. */
+  readonly maxSessions?: number
 }
 
 /** Finds out what kind of app it was given; refuses anything else at once, guessing the mistake. */
@@ -82,7 +89,9 @@ export function resolveApp(app: WrappableApp): ResolvedApp {
   if (has<{ then: unknown }>(app, 'then')) throw refuse('a promise', 'await it first')
   if (has<KoaLike>(app, 'callback') && 'middleware' in app) return node(once(() => app.callback()))
   if (has<Fetcher>(app, 'fetch')) return web(app)
-  if ('url' in app && (typeof app.url === 'string' || app.url instanceof URL)) return remote(app.url)
+  if ('url' in app && (typeof app.url === 'string' || app.url instanceof URL)) return remote(checked(app.url))
+  if (has<{ url: () => URL | undefined }>(app, 'url')) return remote(() => app.url())
+  if ('stdio' in app) return stdio(app.stdio)
   if (has(app, 'connect')) {
     throw refuse('a server', 'one server serves one session: pass a factory, () => new McpServer(...)')
   }
@@ -145,7 +154,7 @@ function web(app: Fetcher): ResolvedApp {
   }
 }
 
-function remote(given: string | URL): ResolvedApp {
+function checked(given: string | URL): URL {
   const text = String(given)
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
@@ -153,7 +162,11 @@ function remote(given: string | URL): ResolvedApp {
   }
   if (url.search !== '' || url.hash !== '')
     throw refuse(named(text), 'it must end with the path, for each request brings a query of its own')
-  const upstream = new Upstream(url)
+  return url
+}
+
+function remote(place: Place): ResolvedApp {
+  const upstream = new Upstream(place)
   const tunnels = new Tunnels(upstream)
   return {
     kind: 'url',
@@ -162,8 +175,14 @@ function remote(given: string | URL): ResolvedApp {
     passFetch: (request) => passFetch(upstream, request),
     upgrade: async () => (req, socket, head) => void tunnels.open(req, socket, head),
     tunnels,
-    ...(url.pathname !== '/' && { path: url.pathname }),
+    ...(place instanceof URL && place.pathname !== '/' && { path: place.pathname }),
   }
+}
+
+function stdio(server: StdioServer): ResolvedApp {
+  if (typeof server?.command !== 'string' || server.command === '')
+    throw refuse('a stdio server without a command', 'name the program: { stdio: { command, args } }')
+  return { kind: 'factory', app: new StdioApp(server), maxSessions: MAX_PROCESSES }
 }
 
 /** Without what is nobody's business: a password, a key in the query. */
@@ -175,7 +194,7 @@ function refuse(got: string, hint: string): PersistError {
   return new PersistError(
     'INVALID_ARGUMENT',
     `withPersistence got ${got} as its app: ${hint}. It takes an Express app or another (req, res) listener, a Fastify ` +
-      'or Koa instance, anything with fetch(request) such as Hono, { url }, or a server factory.',
+      'or Koa instance, anything with fetch(request) such as Hono, { url }, { stdio }, or a server factory.',
   )
 }
 

@@ -6,6 +6,7 @@ import { addCopy } from './commands/copy.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addEvents } from './commands/events.ts'
 import { addMigrate } from './commands/migrate.ts'
+import { addServe } from './commands/serve.ts'
 import { addSessions } from './commands/sessions.ts'
 import { addStats } from './commands/stats.ts'
 import { addSweep } from './commands/sweep.ts'
@@ -13,11 +14,23 @@ import { catchSignals, interrupt, stopped } from './interrupt.ts'
 import { printError } from './output.ts'
 import { packageVersion } from './package-version.ts'
 
+const COMMANDS = [
+  addServe,
+  addMigrate,
+  addDoctor,
+  addStats,
+  addSessions,
+  addEvents,
+  addSweep,
+  addCopy,
+  addConfig,
+] as const
+
 const EXIT = { done: 0, failed: 1, usage: 2 } as const
 
 function createProgram(): Command {
   const program = new Command('mcp-persist')
-    .description('Looks after the store of persistent MCP sessions.')
+    .description('Serves MCP servers with persistent sessions, and looks after the store of these.')
     .version(packageVersion())
     .showHelpAfterError(false)
     .exitOverride()
@@ -26,9 +39,7 @@ function createProgram(): Command {
       'after',
       '\nExit codes: 0 done, 1 a check or an operation failed, 2 wrong usage or configuration.',
     )
-  for (const add of [addMigrate, addDoctor, addStats, addSessions, addEvents, addSweep, addCopy, addConfig]) {
-    add(program)
-  }
+  for (const add of COMMANDS) add(program)
   return program
 }
 
@@ -50,7 +61,8 @@ function report(error: unknown, json: boolean): void {
 }
 
 async function main(argv: readonly string[]): Promise<void> {
-  const json = argv.includes('--json')
+  // What stands behind -- is for another program.
+  const json = argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined).includes('--json')
   catchSignals()
   process.on('uncaughtException', (error) => {
     report(error, json)

@@ -3,14 +3,19 @@ import { join } from 'node:path'
 import { freePort } from './net/listen.ts'
 import { HostProcess } from './process.ts'
 
-/** The official reference server, as npm ships it, in a process of its own. */
-export async function startEverything(): Promise<HostProcess> {
+/** The official reference server, as npm ships it. */
+export function everythingScript(): string {
   const manifest = createRequire(import.meta.url).resolve(
     '@modelcontextprotocol/server-everything/package.json',
   )
+  return join(manifest, '../dist/index.js')
+}
+
+/** It, in a process of its own. */
+export async function startEverything(): Promise<HostProcess> {
   const port = await freePort()
   const host = await HostProcess.start({
-    args: [join(manifest, '../dist/index.js'), 'streamableHttp'],
+    args: [everythingScript(), 'streamableHttp'],
     env: { PORT: String(port) },
     ready: /listening on port \d+/,
   })

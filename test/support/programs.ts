@@ -11,6 +11,8 @@ const bundled = join(tests, '../.tmp/programs')
 const PROGRAMS = [
   'support/hosts/app.ts',
   'support/hosts/factory.ts',
+  'support/hosts/http10.ts',
+  'support/hosts/stdio.ts',
   'support/hosts/tasks.ts',
   'sqlite/worker.ts',
   'redis/closing.ts',

@@ -14,6 +14,7 @@ const UNUSED = 4000
 /** A server that took the connection and says nothing is there: it is busy. */
 const SILENT = 1000
 const MAX_UNUSED = 64
+const POOL = { keepAlive: true, maxFreeSockets: MAX_UNUSED, timeout: UNUSED }
 
 export interface Sent {
   readonly method: string
@@ -30,37 +31,38 @@ export interface Sent {
   readonly repeatable?: boolean
 }
 
+interface Opened extends Pick<Sent, 'method' | 'target' | 'headers'> {
+  /** False: over a connection of its own. */
+  readonly pooled: boolean
+}
+
 /** The answer to an upgrade: another protocol on that socket, or a refusal like any other response. */
 export type Upgraded =
   | { readonly response: IncomingMessage; readonly socket: Duplex; readonly head: Buffer }
   | { readonly response: IncomingMessage; readonly socket?: undefined }
 
+/** Where a server is. A function: of one that gets another port with each start; undefined while it has none. */
+export type Place = URL | (() => URL | undefined)
+
 /**
- * The one server that a `{ url }` names. Its host, port and protocol are fixed here: nothing in a request is ever resolved
+ * The one server that a `{ url }` names. Its host, port and protocol are said here: nothing in a request is ever resolved
  * against them. `node:http` rather than the global `fetch`, which ends a response that is silent for five minutes, as an idle
  * stream may well be.
  */
 export class Upstream {
-  readonly presence = new Watch(() => this.#reach())
-  /** Without path and credentials. */
-  readonly origin: string
-  readonly #path: string
-  readonly #send: typeof http.request
-  readonly #agent: http.Agent
-  readonly #destination: http.RequestOptions
-  readonly #connected: 'secureConnect' | 'connect'
+  readonly presence = new Watch(() => this.reach())
+  readonly #place: () => URL | undefined
+  // The time-out of an agent closes unused connections only; those in use are left alone.
+  readonly #http = new http.Agent(POOL)
+  readonly #https = new https.Agent(POOL)
 
-  constructor(url: URL) {
-    this.origin = url.origin
-    this.#path = url.pathname
-    const secure = url.protocol === 'https:'
-    this.#send = secure ? https.request : http.request
-    this.#connected = secure ? 'secureConnect' : 'connect'
-    // The time-out of an agent closes unused connections only; those in use are left alone.
-    const pool = { keepAlive: true, maxFreeSockets: MAX_UNUSED, timeout: UNUSED }
-    this.#agent = secure ? new https.Agent(pool) : new http.Agent(pool)
-    const { protocol, hostname, port, auth } = urlToHttpOptions(url)
-    this.#destination = { protocol, hostname, port, ...(auth && { auth }) }
+  constructor(place: Place) {
+    this.#place = typeof place === 'function' ? place : () => place
+  }
+
+  /** Without path and credentials. */
+  get origin(): string {
+    return this.#place()?.origin ?? 'The server'
   }
 
   /** Settles with the head of the response. Rejects with `AppAway` or `AppBrokeOff`. */
@@ -78,7 +80,7 @@ export class Upstream {
   /** Over a connection of its own. Rejects as `request` does. */
   async upgrade(sent: Sent): Promise<Upgraded> {
     if (this.presence.away) throw new AppAway(`${this.origin} is away.`)
-    return this.#exchange(sent, false)
+    return this.#exchange(sent, { pooled: false })
   }
 
   /** A response broke in its middle: that may be the connection's fault, or there is no server any more. */
@@ -89,15 +91,17 @@ export class Upstream {
 
   close(): void {
     this.presence.close()
-    this.#agent.destroy()
+    this.#http.destroy()
+    this.#https.destroy()
   }
 
-  #exchange(sent: Sent, agent: http.Agent | false = this.#agent): Promise<Upgraded> {
+  #exchange(sent: Sent, { pooled } = { pooled: true }): Promise<Upgraded> {
+    if (!this.#place()) void this.presence.check()
     return new Promise((resolve, reject) => {
       const { signal } = sent
-      const outgoing = this.#open(sent.method, sent.target, sent.headers, agent)
+      const outgoing = this.#open({ ...sent, pooled })
       let connected = false
-      whenConnected(outgoing, this.#connected, () => {
+      whenConnected(outgoing, () => {
         connected = true
       })
       outgoing.once('response', (response) => resolve({ response }))
@@ -118,16 +122,25 @@ export class Upstream {
     })
   }
 
-  #open(method: string, target: string, headers: OutgoingHttpHeaders, agent: http.Agent | false) {
-    return this.#send({ ...this.#destination, method, path: pathOf(target), headers, agent })
+  /** Throws `AppAway` when the server is nowhere. */
+  #open({ method, target, headers, pooled }: Opened): ClientRequest {
+    const url = this.#place()
+    if (!url) throw new AppAway('The server has not been started yet.')
+    const secure = url.protocol === 'https:'
+    const { protocol, hostname, port, auth } = urlToHttpOptions(url)
+    const agent = pooled && (secure ? this.#https : this.#http)
+    const destination = { protocol, hostname, port, ...(auth && { auth }) }
+    const send = secure ? https.request : http.request
+    return send({ ...destination, method, path: pathOf(target), headers, agent })
   }
 
-  /** Any answer at all will do, and so will a connection that lasts. */
-  #reach(): Promise<void> {
+  /** Resolves when the server is there: any answer at all will do, and so will a connection that lasts. */
+  reach(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const outgoing = this.#open('OPTIONS', this.#path, {}, false)
+      const target = this.#place()?.pathname ?? '/'
+      const outgoing = this.#open({ method: 'OPTIONS', target, headers: {}, pooled: false })
       let timer: NodeJS.Timeout | undefined
-      whenConnected(outgoing, this.#connected, () => {
+      whenConnected(outgoing, () => {
         timer = setTimeout(() => done(), SILENT)
         timer.unref()
       })
@@ -148,11 +161,8 @@ export class Upstream {
 class Stale extends AppBrokeOff {}
 
 /** Connecting has a time limit; what a call takes after that is the server's own affair. */
-function whenConnected(
-  outgoing: ClientRequest,
-  event: 'secureConnect' | 'connect',
-  callback: () => void,
-): void {
+function whenConnected(outgoing: ClientRequest, callback: () => void): void {
+  const event = outgoing.protocol === 'https:' ? 'secureConnect' : 'connect'
   outgoing.once('socket', (socket) => {
     if (outgoing.reusedSocket) return callback()
     const timer = setTimeout(() => {
