@@ -69,8 +69,8 @@ export class Doors {
     if (next && (!resolved.passNode || resolved.kind === 'url')) return next()
     // Express knows a body that has been read, and no HTTP/2; others the other way round: they would wait for ever.
     const asItIs = resolved.http1Only ? req.httpVersionMajor < 2 : !isRead(req)
-    if (resolved.passNode && asItIs) return this.#passNode(req, res, way.app.url, next)
     if (resolved.kind === 'factory') return serveNode(req, res, this.#refusing(this.#nothingHere()))
+    if (resolved.passNode && asItIs) return this.#passNode(req, res, way.app.url, next)
     return serveNode(req, res, passing(engine, way.app.url))
   }
 
@@ -132,8 +132,8 @@ export class Doors {
       if ('malformed' in shape) return { refusal: refuse(400, `Bad Request: ${shape.malformed}`) }
     }
     const [left, came] = [inner as RequestShape, outer as RequestShape]
-    // A factory answers wherever it is mounted; an app has its own idea of its other paths.
-    if (this.#options.resolved.kind === 'factory' && mounted) return { endpoint: came.url }
+    // A route answers wherever it is mounted; an app has its own idea of its other paths.
+    if (this.#options.resolved.route && mounted) return { endpoint: came.url }
     if (left.path === this.#endpoint) return this.#spelt(left)
     if (came.path !== this.#endpoint) return { app: left }
     // Where nothing is left, it was mounted at the endpoint itself.
