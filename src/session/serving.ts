@@ -91,7 +91,7 @@ export class Serving {
    * the moment.
    */
   async #serveOnce(asked: SessionRequest, search: Search): Promise<Answer | Elsewhere | 'look' | 'wait'> {
-    const { sessionId, principal, request } = asked
+    const { sessionId, endpoint, principal, request } = asked
     const isOwed = this.#isOwed(asked)
     // What leaves finds nothing out any more.
     const waited = () => (this.#options.owned.draining ? interruptedAnswer(callsIn(request)) : 'wait')
@@ -100,7 +100,7 @@ export class Serving {
       // that drains, also where nobody else is there (yet): claimed for it, the session would be given up again at once.
       const isForHeir = this.#isForHeir(asked)
       const claim = !isForHeir && (search.alone || !this.#yields)
-      const found = await this.#options.owned.find(sessionId, principal, request, { claim })
+      const found = await this.#options.owned.find(sessionId, principal, request, { claim, endpoint })
       if ('answer' in found) {
         if (!isOwed || found.answer.status !== 503) return found.answer
         // The app of another node may be back.
@@ -179,10 +179,10 @@ export class Serving {
 
   /** `own`: take no session that the store does not say is ours. */
   async #serveOwn(asked: SessionRequest, own = false): Promise<OwnerAnswer | Elsewhere> {
-    const { sessionId, principal, request } = asked
+    const { sessionId, endpoint, principal, request } = asked
     let how = asked
     for (let attempt = 1; ; attempt += 1) {
-      const found = await this.#options.owned.find(sessionId, principal, request, { own })
+      const found = await this.#options.owned.find(sessionId, principal, request, { own, endpoint })
       if ('answer' in found) {
         if (this.#isOwed(asked) && found.answer.status === 503) return 'recorded'
         // Whoever has asked looks for a node whose app is there.
