@@ -110,15 +110,14 @@ export class OwnedSessions {
     }
     for (let attempt = 0; attempt < MAX_CLAIMS; attempt += 1) {
       const live = this.live.get(id)
-      if (live && !live.closed) {
-        const isHere = live.isAt(endpoint) && live.local.binding.mayHave(principal)
-        return isHere ? { live } : MISSING
-      }
+      if (live && !live.isAt(endpoint)) return MISSING
+      if (live && !live.closed) return live.local.binding.mayHave(principal) ? { live } : MISSING
       const record = await node.noting(() => directory.sessions.get(id))
       if (!record) return MISSING
       // What cannot be read is left to a node that can, and so is the question whose it is.
       const readable = isReadable(record.state)
-      if (readable && !(isAt(record.state, endpoint) && mayHave(record, principal))) return MISSING
+      if (readable && !isAt(record.state, endpoint)) return MISSING
+      if (readable && !mayHave(record, principal)) return MISSING
       const { id: self } = await node.join()
       if (own && record.owner !== self) return { moved: true }
       const elsewhere = record.owner !== null && record.owner !== self
