@@ -1,0 +1,69 @@
+/** A framework, with what has to be known to run its example. */
+export interface Stack {
+  /** The folder under `examples/frameworks/`. */
+  readonly name: string
+  /** What the table calls it; the packages whose versions it names. */
+  readonly title: string
+  readonly packages: readonly string[]
+  /** Default `/mcp`. */
+  readonly path?: string
+  /** Run once, in the folder of the copy: what follows `node`. */
+  readonly build?: readonly string[]
+  /** What follows `node`, with `FOLDER` and `PORT` in it. Default: its `server.ts`. */
+  readonly start?: readonly string[]
+  readonly ready?: RegExp
+  /** It has a `tsconfig.json` without which its `server.ts` is not understood. */
+  readonly tsconfig?: true
+  /** Needs nothing but what this repository has installed: run by `npm test` too. */
+  readonly cheap?: true
+  /** Steps that do not pass, and why; the framework without us does the same. */
+  readonly lacks?: Partial<Record<Step, string>>
+}
+
+export const STEPS = [
+  'connect',
+  'list',
+  'calls',
+  'counter',
+  'ask',
+  'progress',
+  'killed',
+  'goes on',
+  'ask again',
+  'delete',
+] as const
+export type Step = (typeof STEPS)[number]
+
+const SDK = '@modelcontextprotocol/sdk'
+const SERVER = '@modelcontextprotocol/server'
+
+export const STACKS: readonly Stack[] = [
+  { name: 'express', title: 'Express', packages: ['express', SDK], cheap: true },
+  { name: 'fastify', title: 'Fastify', packages: ['fastify', SDK], cheap: true },
+  { name: 'koa', title: 'Koa', packages: ['koa', SDK], cheap: true },
+  { name: 'hono', title: 'Hono', packages: ['hono', SDK], cheap: true },
+  {
+    name: 'sdk-v2-express',
+    title: 'SDK v2 with Express',
+    packages: ['@modelcontextprotocol/express', SERVER],
+    cheap: true,
+  },
+  {
+    name: 'sdk-v2-fastify',
+    title: 'SDK v2 with Fastify',
+    packages: ['@modelcontextprotocol/fastify', SERVER],
+    cheap: true,
+  },
+  {
+    name: 'sdk-v2-hono',
+    title: 'SDK v2 with Hono',
+    packages: ['@modelcontextprotocol/hono', SERVER],
+    cheap: true,
+  },
+  {
+    name: 'sdk-v2-node',
+    title: 'SDK v2 with node:http',
+    packages: ['@modelcontextprotocol/node', SERVER],
+    cheap: true,
+  },
+]
