@@ -8,6 +8,8 @@ const run = promisify(execFile)
 const root = new URL('../..', import.meta.url).pathname
 const examples = join(root, 'examples/frameworks')
 
+const SQLITE = 'node_modules/better-sqlite3/build'
+
 /** Milliseconds for `npm install`, or a build: some bring a thousand packages. */
 const PATIENCE = 600_000
 
@@ -35,7 +37,9 @@ export async function install({ name, build }: Stack, tarball: string): Promise<
       await rm(join(folder, each), { recursive: true })
   }
   await cp(join(examples, name), folder, { recursive: true })
-  await npm(folder, ['install', '--no-audit', '--no-fund', '--no-save', tarball])
+  await npm(folder, ['install', '--no-audit', '--no-fund', '--no-save', '--ignore-scripts', tarball])
+  // Compiled once, for this repository: where no prebuilt binary can be fetched it takes two minutes.
+  await cp(join(root, SQLITE), join(folder, SQLITE), { recursive: true })
   if (build) {
     const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1' }
     await run(process.execPath, [...build], { cwd: folder, timeout: PATIENCE, env })
