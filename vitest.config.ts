@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config'
 /** Tests by what they cost. What is in none of these needs no server, and is a unit test. */
 const STORES = under('contract', 'sqlite', 'redis', 'postgres', 'cli', 'upgrade')
 const SYSTEM = under('cluster', 'e2e', 'conformance', 'frameworks', 'fuzz', 'security', 'soak')
+/** `npm run test:interop`: what comes from other registries. */
+const INTEROP = under('interop')
 /** `npm run bench:trial`, in a step of its own. */
 const BENCHMARKS = under('benchmarks')
 
@@ -14,9 +16,10 @@ export default defineConfig({
     // Many tests wait for leases and processes; one worker more than cores keeps the cores busy.
     maxWorkers: 3,
     projects: [
-      project('unit', under('*'), [BUILD], [...STORES, ...SYSTEM, ...BENCHMARKS]),
+      project('unit', under('*'), [BUILD], [...STORES, ...SYSTEM, ...INTEROP, ...BENCHMARKS]),
       project('stores', STORES, [BUILD, SERVICES]),
       project('system', SYSTEM, [BUILD, SERVICES]),
+      project('interop', INTEROP, [BUILD, SERVICES]),
       project('benchmarks', BENCHMARKS, [BUILD]),
     ],
   },

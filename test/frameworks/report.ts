@@ -2,8 +2,8 @@ import type { Report } from './drive.ts'
 import { STEPS, type Stack } from './stacks.ts'
 
 export const TABLE_HEAD = [
-  `| framework | versions | ${STEPS.join(' | ')} |`,
-  `| --- | --- | ${STEPS.map(() => '---').join(' | ')} |`,
+  `| framework | versions | ${STEPS.join(' | ')} | why not |`,
+  `| --- | --- | ${STEPS.map(() => '---').join(' | ')} | --- |`,
 ]
 
 export function rowOf({ title, lacks = {} }: Stack, versions: string, report: Report): string {
@@ -11,7 +11,8 @@ export function rowOf({ title, lacks = {} }: Stack, versions: string, report: Re
     if (report.get(step) === true) return 'yes'
     return lacks[step] === undefined ? '**no**' : 'no'
   })
-  return `| ${[title, versions, ...cells].join(' | ')} |`
+  const reasons = [...new Set(Object.values(lacks))].join('; ')
+  return `| ${[title, versions, ...cells, reasons].join(' | ')} |`
 }
 
 /** What differs from what is known: also a step that passes now, so that the docs say so. */

@@ -9,11 +9,9 @@ export interface Stack {
   readonly path?: string
   /** Run once, in the folder of the copy: what follows `node`. */
   readonly build?: readonly string[]
-  /** What follows `node`, with `FOLDER` and `PORT` in it. Default: its `server.ts`. */
+  /** What follows `node` there, with `PORT` in it. Default: its `server.ts`. */
   readonly start?: readonly string[]
   readonly ready?: RegExp
-  /** It has a `tsconfig.json` without which its `server.ts` is not understood. */
-  readonly tsconfig?: true
   /** Needs nothing but what this repository has installed: run by `npm test` too. */
   readonly cheap?: true
   /** Steps that do not pass, and why; the framework without us does the same. */
@@ -36,6 +34,12 @@ export type Step = (typeof STEPS)[number]
 
 const SDK = '@modelcontextprotocol/sdk'
 const SERVER = '@modelcontextprotocol/server'
+
+/** What needs a session. */
+function stateless(why: string): NonNullable<Stack['lacks']> {
+  const steps = ['connect', 'counter', 'ask', 'killed', 'goes on', 'ask again', 'delete'] as const
+  return Object.fromEntries(steps.map((step) => [step, why]))
+}
 
 export const STACKS: readonly Stack[] = [
   { name: 'express', title: 'Express', packages: ['express', SDK], cheap: true },
@@ -70,20 +74,18 @@ export const STACKS: readonly Stack[] = [
     name: 'nest-express',
     title: 'NestJS on Express',
     packages: ['@rekog/mcp-nest', '@nestjs/core'],
-    tsconfig: true,
   },
   {
     name: 'nest-fastify',
     title: 'NestJS on Fastify',
     packages: ['@rekog/mcp-nest', '@nestjs/core'],
-    tsconfig: true,
   },
   {
     name: 'next',
     title: 'Next.js route',
     packages: ['next', SDK],
     build: ['node_modules/next/dist/bin/next', 'build'],
-    start: ['FOLDER/node_modules/next/dist/bin/next', 'start', 'FOLDER', '-p', 'PORT'],
+    start: ['node_modules/next/dist/bin/next', 'start', '-p', 'PORT'],
     ready: /Ready in/,
   },
   {
@@ -91,7 +93,7 @@ export const STACKS: readonly Stack[] = [
     title: 'Nitro',
     packages: ['nitropack', 'h3', SDK],
     build: ['node_modules/nitropack/dist/cli/index.mjs', 'build'],
-    start: ['FOLDER/.output/server/index.mjs'],
+    start: ['.output/server/index.mjs'],
     ready: /Listening on/,
   },
   { name: 'h3', title: 'h3', packages: ['h3', SDK] },
@@ -99,6 +101,16 @@ export const STACKS: readonly Stack[] = [
   { name: 'tmcp', title: 'tmcp', packages: ['tmcp', '@tmcp/transport-http'] },
   { name: 'fastmcp', title: 'fastmcp', packages: ['fastmcp'] },
   { name: 'mcp-use', title: 'mcp-use', packages: ['mcp-use'] },
-  { name: 'mastra', title: 'Mastra', packages: ['@mastra/mcp', '@mastra/core'] },
-  { name: 'mcp-handler', title: 'mcp-handler', packages: ['mcp-handler', SERVER] },
+  {
+    name: 'mastra',
+    title: 'Mastra',
+    packages: ['@mastra/mcp', '@mastra/core'],
+    lacks: { killed: 'its tools cannot say readOnlyHint: the call is answered as interrupted' },
+  },
+  {
+    name: 'mcp-handler',
+    title: 'mcp-handler',
+    packages: ['mcp-handler', SERVER],
+    lacks: stateless('it opens no sessions, by design: there is nothing to persist'),
+  },
 ]

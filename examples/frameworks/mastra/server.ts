@@ -12,7 +12,7 @@ const counter = createTool({
   description: 'Counts the calls of this session.',
   inputSchema: z.object({}),
   execute: async (_, options) => {
-    const session = String(options?.mcp?.extra.sessionId)
+    const session = String(options.extra.sessionId)
     counts.set(session, (counts.get(session) ?? 0) + 1)
     return String(counts.get(session))
   },
@@ -22,19 +22,25 @@ const ask = createTool({
   description: 'Asks the user for a name.',
   inputSchema: z.object({}),
   execute: async (_, options) => {
-    const answer = await options?.mcp?.elicitation.sendRequest({
+    const answer = await options.elicitation.sendRequest({
       message: 'name?',
       requestedSchema: { type: 'object', properties: { name: { type: 'string' } } },
     })
-    return `hello ${answer?.content?.['name']}`
+    return `hello ${answer.content?.['name']}`
   },
 })
 const slow = createTool({
   id: 'slow',
   description: 'Takes its time, and says how far it is.',
   inputSchema: z.object({ steps: z.number() }),
-  execute: async ({ steps }) => {
-    await sleep(steps * 100)
+  execute: async ({ context }, { extra }) => {
+    const { progressToken } = extra._meta ?? {}
+    for (let progress = 1; progress <= context.steps; progress += 1) {
+      await sleep(100)
+      if (progressToken === undefined) continue
+      const params = { progressToken, progress, total: context.steps }
+      await extra.sendNotification({ method: 'notifications/progress', params })
+    }
     return 'done'
   },
 })
