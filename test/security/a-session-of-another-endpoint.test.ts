@@ -7,6 +7,8 @@ import { nodeSessions, webSessions } from '../support/apps/sessions.ts'
 import { RawClient } from '../support/clients/raw-client.ts'
 import { memoryJournal } from '../support/journal.ts'
 import { listen, listening } from '../support/net/listen.ts'
+import { get, rawRequest } from '../support/net/raw-request.ts'
+import { generator } from '../support/random.ts'
 
 /* Two tenants at one server: whoever brings a session of one to the other hears what he would of an unknown one. */
 
@@ -94,6 +96,98 @@ describe.each(Object.keys(APPS))('%s', (name) => {
     expect(await client.clone(`${origin}/acme/mcp`).tool('counter')).toBe('2')
   })
 })
+
+/** Milliseconds after which a connection without a word is over: some stay open, whoever sent what. */
+const SILENT = 300
+
+/** Ways to write a segment, some of which undo or hide another. */
+const SEGMENTS = (
+  'acme ACME other %61cme acme%2f %2facme acme;x acme%3bx acme%00 acme%20 acme%5c acme%23 acme%3f .. . %2e%2e %2e ..%2f ' +
+  '%2f..%2facme x%2f..%2facme acme%2fmcp mcp MCP %6dcp mcp;x mcp%2f %256dcp x \\ ..\\'
+)
+  .split(' ')
+  .concat('')
+
+describe.each(['express', 'fetch'])('%s: whatever the spelling', (name) => {
+  it.each([1, 2])(
+    'no session reaches the app as another tenant than the one that opened it (seed %i)',
+    async (seed) => {
+      const random = generator(seed)
+      const any = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)]!
+      const likely = () => (random() < 0.5 ? any(['acme', 'other', 'mcp']) : any(SEGMENTS))
+      const path = () => {
+        if (random() < 0.6) return `/${any(SEGMENTS)}/${any(['mcp', 'mcp', 'MCP', '%6dcp', 'mcp/'])}`
+        const segments = Array.from({ length: 2 + Math.floor(random() * 3) }, likely)
+        return `/${segments.join('/')}${any(['', '', '/mcp', '/', '?x=/acme/mcp'])}`
+      }
+      /** The tenants as which the app was asked for a session. */
+      const tenants = new Map<string, Set<string>>()
+      const seen = (id: string | null | undefined, tenant: string) => {
+        if (id) tenants.set(id, (tenants.get(id) ?? new Set()).add(tenant))
+      }
+      const store = new MemoryEventStore()
+      const { origin } = await serve(watched(name, seen), store, { path: '/:tenant/mcp' })
+      const ids: string[] = []
+      const ask = async (target: string, message: object, id?: string) => {
+        const body = JSON.stringify(message)
+        const headers = [
+          'host: localhost',
+          'content-type: application/json',
+          'accept: application/json, text/event-stream',
+          `content-length: ${Buffer.byteLength(body)}`,
+          ...(id === undefined ? [] : [`mcp-session-id: ${id}`]),
+        ]
+        return rawRequest(origin, Buffer.concat([get(target, headers, 'POST'), Buffer.from(body)]), SILENT)
+      }
+      const { initialize, request } = RawClient.prototype
+      const client = new RawClient(origin)
+      let served = 0
+      for (let turn = 0; turn < 40; turn += 1) {
+        const target = turn % 3 === 0 ? '/acme/mcp' : path()
+        const opened = await ask(target, initialize.call(client))
+        const id = /^mcp-session-id: (\S+)/im.exec(opened)?.[1]
+        if (id && (await store.sessions.get(id))) ids.push(id)
+      }
+      for (let turn = 0; turn < 150; turn += 1) {
+        const answer = await ask(
+          turn % 4 === 0 ? '/acme/mcp' : path(),
+          request.call(client, 'tools/list'),
+          any(ids),
+        )
+        if (answer.startsWith('HTTP/1.1 200')) served += 1
+      }
+      expect(ids.length).toBeGreaterThan(10)
+      expect(served).toBeGreaterThan(10)
+      for (const id of ids) expect([...(tenants.get(id) ?? [])].length, id).toBeLessThanOrEqual(1)
+    },
+    60_000,
+  )
+})
+
+/** An app that says as which tenant it was asked for each session; one that it opens counts as asked for. */
+function watched(name: string, seen: (id: string | null | undefined, tenant: string) => void): App {
+  if (name === 'express') {
+    const sessions = nodeSessions('v1', { journal: memoryJournal() })
+    const app = express()
+    app.all('/:tenant/mcp', async (req, res) => {
+      seen(req.get('mcp-session-id'), req.params.tenant)
+      await sessions(req, res)
+      seen(String(res.getHeader('mcp-session-id') ?? ''), req.params.tenant)
+    })
+    return app
+  }
+  const sessions = webSessions('v1', { journal: memoryJournal() })
+  return {
+    fetch: async (request: Request) => {
+      const [, tenant = '', endpoint, ...more] = new URL(request.url).pathname.split('/')
+      if (endpoint !== 'mcp' || more.join('') !== '') return new Response(null, { status: 404 })
+      seen(request.headers.get('mcp-session-id'), tenant)
+      const response = await sessions(request)
+      seen(response.headers.get('mcp-session-id'), tenant)
+      return response
+    },
+  }
+}
 
 it('two handlers on one store: a session of one path is unknown at the other', async () => {
   const store = new MemoryEventStore()
