@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 /** Tests by what they cost. What is in none of these needs no server, and is a unit test. */
 const STORES = under('contract', 'sqlite', 'redis', 'postgres', 'cli', 'upgrade')
-const SYSTEM = under('cluster', 'e2e', 'conformance', 'fuzz', 'security', 'serve', 'soak')
+const SYSTEM = under('cluster', 'e2e', 'conformance', 'frameworks', 'fuzz', 'security', 'serve', 'soak')
 /** `npm run test:interop`: what comes from other registries. */
 const INTEROP = under('interop')
 /** `npm run bench:trial`, in a step of its own. */

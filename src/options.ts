@@ -26,8 +26,12 @@ export interface PersistOptions {
    * events are stored.
    */
   readonly sessions?: 'shared' | 'sticky'
-  /** Path of the MCP endpoint in an existing app, and of a factory that listens itself. Default `/mcp`. */
-  readonly path?: string
+  /**
+   * Path of the MCP endpoint in an existing app, and of a factory that listens itself; or several. `:name` as a segment is a
+   * parameter, as in `/:tenant/mcp`. Each concrete path is an endpoint of its own: a session of one is unknown at
+   * another. Default `/mcp`.
+   */
+  readonly path?: string | readonly string[]
   /** Seconds without a request or stream after which the live instance is released. Default: the ttl. */
   readonly idle?: number
   /**
@@ -81,7 +85,8 @@ export interface PersistOptions {
 export interface Settings {
   readonly ttl: number
   readonly sticky: boolean
-  readonly path: string
+  /** One or more, with parameters or without. */
+  readonly paths: readonly string[]
   readonly idle: number
   readonly principal: PersistOptions['principal']
   readonly authorise: PersistOptions['authorise']
@@ -125,7 +130,13 @@ export function resolveOptions(
     `a number of seconds above 0, ${MAX_SECONDS} at the most`,
   )
   check('sessions', sessions, sessions === 'shared' || sessions === 'sticky', "'shared' or 'sticky'")
-  check('path', path, typeof path === 'string' && path.startsWith('/'), 'a path that starts with /')
+  const paths = [path].flat()
+  check(
+    'path',
+    path,
+    paths.length > 0 && paths.every(isPath),
+    'a path that starts with /, or a list of them; ' + 'a parameter is a whole segment, as in /:tenant/mcp',
+  )
   check('principal', principal, principal === undefined || typeof principal === 'function', 'a function')
   const { authorise, takeover = 'same-credential' } = options
   check('authorise', authorise, authorise === undefined || typeof authorise === 'function', 'a function')
@@ -174,7 +185,7 @@ export function resolveOptions(
   return {
     ttl: ttl * 1000,
     sticky: sessions === 'sticky',
-    path,
+    paths,
     idle: idle * 1000,
     principal,
     authorise,
@@ -223,6 +234,11 @@ function bound(name: string, value: number | undefined, standard: number): numbe
   const most = value ?? standard
   check(name, most, Number.isSafeInteger(most) && most >= 0, 'a whole number, 0 or more')
   return most === 0 ? Number.POSITIVE_INFINITY : most
+}
+
+function isPath(path: unknown): boolean {
+  if (typeof path !== 'string' || !path.startsWith('/')) return false
+  return path.split('/').every((segment) => !segment.startsWith(':') || /^:[a-z_]\w*$/i.test(segment))
 }
 
 function within(value: unknown, least: number, most: number): boolean {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { RouteFunction } from './app/function-app.ts'
 import type { Next } from './app/node-app.ts'
 import { resolveApp, type WrappableApp } from './app/resolve-app.ts'
 import { delay, monotonicNow } from './clock.ts'
@@ -50,7 +51,8 @@ export interface PersistentHandler {
 /**
  * Makes an MCP server over Streamable HTTP outlive its process.
  *
- * @param app an existing HTTP app (Express, Fastify, Koa, Hono, a Node listener, `{ url }`), or a server factory
+ * @param app an existing HTTP app (Express, Fastify, Koa, Nest, Hono, a Node listener, `(request) => Response`, `{ url }`), or a
+ * server factory; `{ listener }`, `{ fetch }` and `{ factory }` say which it is, where that cannot be seen
  * @param store a connection URL such as `sqlite:mcp.db`, or a store; one given as an object is yours to close
  * @param options seconds to live (default 3600), or an options object
  * @throws PersistError `INVALID_ARGUMENT` with a sentence that guesses the mistake
@@ -58,6 +60,17 @@ export interface PersistentHandler {
  * @example
  * withPersistence(app, process.env.MCP_PERSIST_URL ?? 'sqlite:mcp.db', 3600).listen(3000)
  */
+export function withPersistence(
+  app: RouteFunction,
+  store: string | Store,
+  options?: number | PersistOptions,
+): PersistentHandler
+/** The same for whatever else is an app. */
+export function withPersistence(
+  app: WrappableApp,
+  store: string | Store,
+  options?: number | PersistOptions,
+): PersistentHandler
 export function withPersistence(
   app: WrappableApp,
   store: string | Store,

@@ -14,11 +14,13 @@ import { FIRST_UNREAD, HandoffStore } from './handoff-store.ts'
 import { persistentSessionId, withSessionId } from './persistent-session-id.ts'
 import { fromWebResponse, notForFetch, webRequest } from './web.ts'
 
-/** What a factory is told about the session its server is for. */
+/** What a factory is told about the session its server is for: the `initialize` request, with these on it. */
 export interface FactoryContext {
   /** Sessions exist in 2025-era protocol revisions only; the v2 SDK calls these `legacy`. */
   readonly era: 'legacy'
   readonly authInfo?: unknown
+  /** The request that opens the session, or that brings it back to life: its `url` names the tenant, for one. */
+  readonly requestInfo: Request
 }
 
 /** A server of either SDK line, as far as we use it. */
@@ -56,14 +58,17 @@ export class FactoryApp implements App {
     this.#factory = factory
   }
 
-  async fetch(request: AppRequest): Promise<AppResponse> {
+  /** `made`: what the factory has returned for this very request, where it was called already. */
+  async fetch(request: AppRequest, made?: ConnectableServer): Promise<AppResponse> {
+    const opens = request.headers['mcp-session-id'] === undefined && isInitialize(request)
+    if (opens) return this.#open(request, made ?? (await this.#make(request)))
+    await made?.close()
     const refused = notForFetch(request)
     if (refused) return refused
     const id = request.headers['mcp-session-id']
     const session = id === undefined ? undefined : this.#sessions.get(id)
     if (session) return handle(session, request.method === 'GET' ? fromUnread(request) : request)
     if (id !== undefined) return refusal(404, -32001, 'Session not found')
-    if (request.method === 'POST' && findInitialize(request.parsed)) return this.#open(request)
     return refusal(400, -32000, 'Bad Request: No valid session ID provided')
   }
 
@@ -72,16 +77,17 @@ export class FactoryApp implements App {
     this.#sessions.clear()
   }
 
-  async #open(request: AppRequest): Promise<AppResponse> {
-    const { authInfo } = request
-    const server = await this.#factory({ era: 'legacy', ...(authInfo !== undefined && { authInfo }) })
-    if (typeof server?.connect !== 'function') {
-      throw new PersistError(
-        'INVALID_ARGUMENT',
-        `The server factory returned ${server === undefined ? 'nothing' : 'something without connect()'}; ` +
-          'let it return a new McpServer each time it is called.',
-      )
-    }
+  async #make(request: AppRequest): Promise<ConnectableServer> {
+    const made: unknown = await this.#factory(contextOf(webRequest(request), request.authInfo))
+    if (isServer(made)) return made
+    throw new PersistError(
+      'INVALID_ARGUMENT',
+      `The server factory returned ${made === undefined ? 'nothing' : 'something without connect()'}; let it return a new ` +
+        'McpServer each time it is called. A web handler, which returns a Response, is given as { fetch: handler }.',
+    )
+  }
+
+  async #open(request: AppRequest, server: ConnectableServer): Promise<AppResponse> {
     const Transport = await transportFor(server)
     const unread = new HandoffStore()
     const session = {
@@ -106,6 +112,20 @@ export class FactoryApp implements App {
     if (answer.status >= 300) await session.transport.close()
     return answer
   }
+}
+
+/** `request` itself, for a factory that wants its context and for a web handler alike. */
+export function contextOf(request: Request, authInfo: unknown): Request & FactoryContext {
+  const context = { era: 'legacy' as const, ...(authInfo !== undefined && { authInfo }) }
+  return Object.assign(request, context, { requestInfo: request })
+}
+
+export function isServer(made: unknown): made is ConnectableServer {
+  return typeof (made as Partial<ConnectableServer> | undefined)?.connect === 'function'
+}
+
+function isInitialize({ method, parsed }: AppRequest): boolean {
+  return method === 'POST' && findInitialize(parsed) !== undefined
 }
 
 /** A standalone stream begins with what was said while there was none, and not with what comes next. */

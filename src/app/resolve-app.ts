@@ -7,7 +7,9 @@ import { withoutQuery } from '../logger.ts'
 import type { App } from './app.ts'
 import { FactoryApp, type ServerFactory } from './factory-app.ts'
 import { FetchApp, type Fetcher } from './fetch-app.ts'
+import { FunctionApp, type RouteFunction } from './function-app.ts'
 import { type Next, NodeApp, type NodeListener } from './node-app.ts'
+import { type Mistake, mistakeOf } from './not-an-app.ts'
 import { StdioApp, type StdioServer } from './stdio/stdio-app.ts'
 import { passFetch, passNode } from './url/pass.ts'
 import { Tunnels } from './url/tunnels.ts'
@@ -29,13 +31,36 @@ interface KoaLike {
   callback(): (req: IncomingMessage, res: ServerResponse) => unknown
 }
 
+/** A Nest application on Express or Fastify, as far as we use it. */
+interface NestLike {
+  init(): PromiseLike<unknown>
+  getHttpAdapter(): { getInstance(): object }
+}
+
+type LazyHandler = (request: Request) => Response | null | undefined | Promise<Response | null | undefined>
+
+/** mcp-use has its endpoint in the handler that it makes, and not in the app that it is. */
+interface HandlerMaker {
+  getHandler(): LazyHandler | Promise<LazyHandler>
+}
+
+/** A transport of tmcp. */
+interface Responder {
+  respond: LazyHandler
+}
+
 /** What `withPersistence` wraps. */
 export type WrappableApp =
   | ((req: never, res: never, next: never) => unknown)
-  | ServerFactory
+  | RouteFunction
   | FastifyLike
   | KoaLike
+  | NestLike
+  | HandlerMaker
+  | Responder
   | Fetcher
+  | { readonly listener: (req: never, res: never, next: never) => unknown }
+  | { readonly factory: ServerFactory }
   | { readonly url: string | URL | (() => URL | undefined) }
   | { readonly stdio: StdioServer }
 
@@ -43,6 +68,8 @@ export type TakeOver = (req: IncomingMessage, socket: Socket, head: Buffer) => v
 
 export interface ResolvedApp {
   readonly kind: 'node' | 'fetch' | 'url' | 'factory'
+  /** It is what stands behind one route: wherever it is mounted, there is the endpoint. */
+  readonly route?: boolean
   readonly app: App
   /**
    * For requests that are none of ours: the app itself, on the client's own request and response. `next`: a router in front has
@@ -66,45 +93,60 @@ export interface ResolvedApp {
 
 /** Finds out what kind of app it was given; refuses anything else at once, guessing the mistake. */
 export function resolveApp(app: WrappableApp): ResolvedApp {
-  if (typeof app === 'function') {
-    // Hono and Express apps are both made by calling something; Express apps are functions, Hono apps are objects.
-    if (app.length >= 2) {
-      const listener = () => app as unknown as NodeListener
-      return {
-        ...node(listener),
-        http1Only: 'request' in app && 'response' in app,
-        persistent: has(app, 'fetch', 'close') && 'store' in app,
-      }
-    }
-    if (isConstructor(app))
-      throw refuse('a class', 'pass a function that makes a server: () => new McpServer(...)')
-    return { kind: 'factory', app: new FactoryApp(app as ServerFactory) }
-  }
-  if (typeof app !== 'object' || app === null) {
-    const got = app === null ? 'null' : app === undefined ? 'nothing' : `a ${typeof app}`
-    throw refuse(got, 'was the app awaited, exported, imported?')
-  }
-  // A Fastify instance can be awaited too, so it is looked for before a promise is.
+  if (typeof app === 'function') return callable(app)
+  if (typeof app !== 'object' || app === null) throw refuse(mistakeOf(app))
+  // What says outright what it is comes first, and then what looks like something else too: a Fastify instance can be awaited,
+  // a Nest app listens and closes like a server.
+  if (has<{ listener: NodeListener }>(app, 'listener')) return listener(app.listener)
+  if (has<{ factory: ServerFactory }>(app, 'factory')) return factory(app.factory)
   if (has<FastifyLike>(app, 'routing', 'ready')) return fastify(app)
-  if (has<{ then: unknown }>(app, 'then')) throw refuse('a promise', 'await it first')
+  if (has<NestLike>(app, 'getHttpAdapter', 'init')) return nest(app)
+  if (has<{ then: unknown }>(app, 'then')) throw refuse(mistakeOf(app))
   if (has<KoaLike>(app, 'callback') && 'middleware' in app) return node(once(() => app.callback()))
+  if (has<HandlerMaker>(app, 'getHandler')) return lazyWeb(once(async () => app.getHandler()))
   if (has<Fetcher>(app, 'fetch')) return web(app)
+  if (has<Responder>(app, 'respond')) return lazyWeb(() => (request) => app.respond(request))
   if ('url' in app && (typeof app.url === 'string' || app.url instanceof URL)) return remote(checked(app.url))
   if (has<{ url: () => URL | undefined }>(app, 'url')) return remote(() => app.url())
-  if ('stdio' in app) return stdio(app.stdio)
-  if (has(app, 'connect')) {
-    throw refuse('a server', 'one server serves one session: pass a factory, () => new McpServer(...)')
+  if ('stdio' in app) return stdio(app.stdio as StdioServer)
+  throw refuse(mistakeOf(app))
+}
+
+function callable(app: object): ResolvedApp {
+  if (isConstructor(app))
+    throw refuse({ got: 'a class', hint: 'pass a function that makes a server: () => new McpServer(...)' })
+  const { length } = app as (...args: unknown[]) => unknown
+  // Hono and Express apps are both made by calling something; Express apps are functions, Hono apps are objects.
+  if (length >= 2) return listener(app as NodeListener)
+  return length === 0 ? factory(app as ServerFactory) : either(app as RouteFunction)
+}
+
+function listener(app: NodeListener): ResolvedApp {
+  return {
+    ...node(() => app),
+    http1Only: isExpress(app),
+    persistent: has(app, 'fetch', 'close') && 'store' in app,
   }
-  if (has(app, 'handleRequest')) {
-    throw refuse('a transport', 'pass the app that routes to it, or a factory, () => new McpServer(...)')
+}
+
+function isExpress(app: object): boolean {
+  return 'request' in app && 'response' in app
+}
+
+function factory(make: ServerFactory): ResolvedApp {
+  return { kind: 'factory', route: true, app: new FactoryApp(make) }
+}
+
+function either(given: RouteFunction): ResolvedApp {
+  const app = new FunctionApp(given)
+  return {
+    get kind() {
+      return app.kind
+    },
+    route: true,
+    app,
+    passNode: getRequestListener((request) => app.pass(request), { overrideGlobalObjects: false }),
   }
-  if (has(app, 'listen', 'close')) {
-    throw refuse('an HTTP server', 'pass its request listener, the function given to createServer()')
-  }
-  throw refuse(
-    `an object with the keys ${Object.keys(app).slice(0, 5).join(', ') || '(none)'}`,
-    'look at the argument',
-  )
 }
 
 function node(listener: () => NodeListener | Promise<NodeListener>): ResolvedApp {
@@ -142,6 +184,30 @@ function fastify(app: FastifyLike): ResolvedApp {
   }
 }
 
+/** Its routes come to be in `init()`, which does nothing when it is called again. */
+function nest(app: NestLike): ResolvedApp {
+  const instance = app.getHttpAdapter().getInstance()
+  const ready = once(async () => app.init())
+  if (has<FastifyLike>(instance, 'routing', 'ready'))
+    return fastify({
+      server: instance.server,
+      ready: () => ready().then(() => instance.ready()),
+      routing: (req, res) => instance.routing(req, res),
+    })
+  return {
+    ...node(once(() => ready().then(() => instance as NodeListener))),
+    http1Only: isExpress(instance),
+  }
+}
+
+/** What makes its handler when it is ready, or says with nothing that a request is not for it. */
+function lazyWeb(make: () => LazyHandler | Promise<LazyHandler>): ResolvedApp {
+  return web({
+    fetch: async (request) =>
+      (await (await make())(request)) ?? new Response('Not found.\n', { status: 404 }),
+  })
+}
+
 function web(app: Fetcher): ResolvedApp {
   const listener = getRequestListener((request, env) => app.fetch(request, env), {
     overrideGlobalObjects: false,
@@ -158,10 +224,13 @@ function checked(given: string | URL): URL {
   const text = String(given)
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
-    throw refuse(named(text), 'it must start with http:// or https://')
+    throw refuse({ got: named(text), hint: 'it must start with http:// or https://' })
   }
   if (url.search !== '' || url.hash !== '')
-    throw refuse(named(text), 'it must end with the path, for each request brings a query of its own')
+    throw refuse({
+      got: named(text),
+      hint: 'it must end with the path, for each request brings a query of its own',
+    })
   return url
 }
 
@@ -190,11 +259,12 @@ function named(url: string): string {
   return `the url "${withoutQuery(maskUrl(url))}"`
 }
 
-function refuse(got: string, hint: string): PersistError {
+function refuse({ got, hint }: Mistake): PersistError {
   return new PersistError(
     'INVALID_ARGUMENT',
-    `withPersistence got ${got} as its app: ${hint}. It takes an Express app or another (req, res) listener, a Fastify ` +
-      'or Koa instance, anything with fetch(request) such as Hono, { url }, { stdio }, or a server factory.',
+    `withPersistence got ${got} as its app: ${hint}. It takes an Express app or another (req, res) listener, a Fastify, ` +
+      'Koa or Nest app, anything with fetch(request) such as Hono, a handler (request) => Response, a server factory, or one of ' +
+      '{ listener }, { fetch }, { factory }, { url }, { stdio }.',
   )
 }
 

@@ -7,8 +7,9 @@ import { withoutQuery } from '../logger.ts'
 import type { Settings } from '../options.ts'
 import type { Engine } from '../session/engine.ts'
 import { type Answer, refuse, sessionNotFound, shuttingDown } from '../session/protocol/answer.ts'
+import { type Endpoint, Endpoints, plainName } from './endpoints.ts'
 import { hostOf } from './headers.ts'
-import { type Malformed, normalPath, type RequestShape, shapeOf } from './request-shape.ts'
+import { type Malformed, type RequestShape, shapeOf } from './request-shape.ts'
 import { type FetchOptions, serveFetch } from './serve-fetch.ts'
 import { isRead, type ParsedRequest, serveNode } from './serve-node.ts'
 import type { Service } from './service.ts'
@@ -27,8 +28,8 @@ export interface DoorsOptions {
 
 /** Where a request belongs. */
 type Way =
-  /** To the MCP endpoint; the app gets this url. `canonical`: the same as the option "path" spells it, where that differs. */
-  | { readonly endpoint: string; readonly canonical?: string }
+  /** To an MCP endpoint; the app gets this url. `canonical`: the same as the option "path" spells it, where that differs. */
+  | { readonly url: string; readonly endpoint: string; readonly canonical?: string }
   /** To the app, untouched. */
   | { readonly app: RequestShape }
   | { readonly refusal: Answer }
@@ -36,7 +37,7 @@ type Way =
 /** All ways in: decides for each request, by its shape and before anything is read, whether it is the engine's or the app's. */
 export class Doors {
   readonly #options: DoorsOptions
-  readonly #endpoint: string
+  readonly #endpoints: Endpoints
   #warned = false
   /** Connections are not kept for another request. */
   draining = false
@@ -45,7 +46,7 @@ export class Doors {
 
   constructor(options: DoorsOptions) {
     this.#options = options
-    this.#endpoint = normalPath(options.settings.path)
+    this.#endpoints = new Endpoints(options.settings.paths)
   }
 
   /** `mounted`: somebody else's server or router leads here. */
@@ -69,8 +70,8 @@ export class Doors {
     if (next && (!resolved.passNode || resolved.kind === 'url')) return next()
     // Express knows a body that has been read, and no HTTP/2; others the other way round: they would wait for ever.
     const asItIs = resolved.http1Only ? req.httpVersionMajor < 2 : !isRead(req)
-    if (resolved.passNode && asItIs) return this.#passNode(req, res, way.app.url, next)
     if (resolved.kind === 'factory') return serveNode(req, res, this.#refusing(this.#nothingHere()))
+    if (resolved.passNode && asItIs) return this.#passNode(req, res, way.app.url, next)
     return serveNode(req, res, passing(engine, way.app.url))
   }
 
@@ -132,14 +133,17 @@ export class Doors {
       if ('malformed' in shape) return { refusal: refuse(400, `Bad Request: ${shape.malformed}`) }
     }
     const [left, came] = [inner as RequestShape, outer as RequestShape]
-    // A factory answers wherever it is mounted; an app has its own idea of its other paths.
-    if (this.#options.resolved.kind === 'factory' && mounted) return { endpoint: came.url }
-    if (left.path === this.#endpoint) return this.#spelt(left)
-    if (came.path !== this.#endpoint) return { app: left }
+    const [here, whole] = [left, came].map((shape) => this.#endpoints.find(shape))
+    // A route answers wherever it is mounted; an app has its own idea of its other paths.
+    if (this.#options.resolved.route && mounted)
+      return { url: came.url, endpoint: whole?.name ?? plainName(came.url) }
+    // What the router has taken away is a part of where the client is: a tenant, perhaps.
+    if (here) return spelt(left, { ...here, name: prefixOf(came, left) + here.name })
+    if (!whole) return { app: left }
     // Where nothing is left, it was mounted at the endpoint itself.
-    if (left.path === '/') return this.#spelt(came)
+    if (left.path === '/') return spelt(came, whole)
     // `path` with the prefix in it: the app sees the rest, and nobody knows how the rest of another spelling would be spelt.
-    return this.#isCanonical(came) ? { endpoint: left.url } : { app: left }
+    return isCanonical(came, whole) ? { url: left.url, endpoint: whole.name } : { app: left }
   }
 
   /**
@@ -163,38 +167,28 @@ export class Doors {
     return way
   }
 
-  #spelt(shape: RequestShape): Way {
-    if (this.#isCanonical(shape)) return { endpoint: shape.url }
-    return { endpoint: shape.url, canonical: this.#options.settings.path + queryOf(shape.url) }
-  }
-
-  #isCanonical({ url }: RequestShape): boolean {
-    const { path } = this.#options.settings
-    return url.startsWith(path) && queryOf(url).length === url.length - path.length
-  }
-
-  #service({ endpoint: url, canonical }: Extract<Way, { endpoint: string }>): Service {
+  #service({ url, ...at }: Extract<Way, { endpoint: string }>): Service {
     const { engine, settings, resolved } = this.#options
     if (this.closed) return this.#refusing(shuttingDown())
     return {
       url,
       body: { limit: settings.maxBodyBytes },
       joinsLines: resolved.kind === 'fetch' || resolved.kind === 'url',
-      answer: (request) => engine.handle(request, canonical),
+      answer: (request) => engine.handle(request, at),
       refuse: (answer, caller) => engine.readable(answer, caller),
     }
   }
 
   /** Nothing is read, and the app is not asked about anything but its CORS headers. */
   #refusing(answer: Answer): Service {
-    const { engine, settings } = this.#options
+    const { home: url } = this.#endpoints
     const readable = (caller: Parameters<Service['answer']>[0]) =>
-      engine.readable(answer, { ...caller, url: settings.path })
-    return { url: settings.path, answer: readable, refuse: (_, caller) => readable(caller) }
+      this.#options.engine.readable(answer, { ...caller, url })
+    return { url, answer: readable, refuse: (_, caller) => readable(caller) }
   }
 
   #nothingHere(): Answer {
-    const body = `Not found. The MCP endpoint is ${this.#options.settings.path}\n`
+    const body = `Not found. The MCP endpoint is ${this.#options.settings.paths.join(', ')}\n`
     return { status: 404, headers: [['content-type', 'text/plain']], body }
   }
 
@@ -205,9 +199,9 @@ export class Doors {
     if (!accept.includes('application/json') || !accept.includes('text/event-stream')) return
     if (headers['mcp-protocol-version'] !== undefined || this.#options.resolved.persistent) return
     this.#warned = true
-    const { logger, path: endpoint } = this.#options.settings
+    const { logger, paths } = this.#options.settings
     logger.warn(
-      { path, endpoint },
+      { path, endpoint: paths.join(', ') },
       'a client speaks MCP to a path that is not the endpoint: what it opens is not persistent; is the option "path" right?',
     )
   }
@@ -225,6 +219,21 @@ function watched(headers: Headers): Watched {
     'mcp-session-id': headers.get('mcp-session-id') ?? undefined,
     'mcp-protocol-version': headers.get('mcp-protocol-version') ?? undefined,
   }
+}
+
+/** The url as the option "path" has it goes along where the request has another. */
+function spelt(shape: RequestShape, { name: endpoint, path }: Endpoint): Way {
+  const { url } = shape
+  return isCanonical(shape, { path }) ? { url, endpoint } : { url, endpoint, canonical: path + queryOf(url) }
+}
+
+function isCanonical({ url }: RequestShape, { path }: Pick<Endpoint, 'path'>): boolean {
+  return url.startsWith(path) && queryOf(url).length === url.length - path.length
+}
+
+function prefixOf({ url: came }: RequestShape, { url: left }: RequestShape): string {
+  const prefix = came.endsWith(left) ? came.slice(0, came.length - left.length) : ''
+  return prefix === '' ? '' : plainName(prefix)
 }
 
 function queryOf(url: string): string {

@@ -33,6 +33,14 @@ export interface EngineOptions {
   readonly sweep: (limit: number) => Promise<boolean>
 }
 
+/** Where a request has come to. */
+export interface At {
+  /** The name of the endpoint: its sessions are unknown at any other. */
+  readonly endpoint?: string | undefined
+  /** The url of the endpoint in its own spelling, where the request has another. */
+  readonly canonical?: string
+}
+
 /** Milliseconds that a client may take beyond the retry that it was told, once more, to be back at its stream. */
 const COMES_BACK = 1000
 
@@ -101,16 +109,11 @@ export class Engine {
     app.presence?.onChange((away, reason) => this.#appChanged(away, reason))
   }
 
-  /**
-   * Never rejects: what the store or the app throws becomes a 503 or 500 and a line in the log. `canonical` is the url of the
-   * endpoint in its own spelling, where the request has another.
-   */
-  async handle(request: AppRequest, canonical?: string): Promise<Answer> {
+  /** Never rejects: what the store or the app throws becomes a 503 or 500 and a line in the log. */
+  async handle(request: AppRequest, at: At = {}): Promise<Answer> {
     this.#handling.add(request)
     try {
-      const answer = await this.#route(request, canonical).catch((error: unknown) =>
-        this.#failed(request, error),
-      )
+      const answer = await this.#route(request, at).catch((error: unknown) => this.#failed(request, error))
       return await this.readable(answer, request)
     } finally {
       this.#handling.delete(request)
@@ -215,7 +218,7 @@ export class Engine {
     this.#peers.forwarder.searchAll()
   }
 
-  async #route(given: AppRequest, canonical?: string): Promise<Answer> {
+  async #route(given: AppRequest, { endpoint, canonical }: At): Promise<Answer> {
     const { app, settings } = this.#options
     const asked =
       given.authInfo === undefined ? given : { ...given, authInfo: portableAuthInfo(given.authInfo) }
@@ -225,18 +228,21 @@ export class Engine {
     if (id === undefined) {
       // Whatever else it says: the app opens a session for it.
       const initialize = request.method === 'POST' && findInitialize(request.parsed)
-      return initialize ? this.#opening.initialize(request, initialize) : relay(await app.fetch(request))
+      return initialize
+        ? this.#opening.initialize(request, initialize, endpoint)
+        : relay(await app.fetch(request))
     }
     if (!SESSION_ID.test(id)) return this.#appWord.notFound(request)
     if (canonical !== undefined) {
       // What the app says at another of its routes (a page for every path, say) must not pass for its word on a session. So
       // all that is asked in the name of a session is asked at the endpoint itself.
       if (!(await this.#appWord.isEndpoint(request, canonical))) return sessionNotFound()
-      return this.#route({ ...request, url: canonical })
+      return this.#route({ ...request, url: canonical }, { endpoint })
     }
     const principal = await principalsOf(request, settings)
     return this.#serving.serve({
       sessionId: id,
+      endpoint,
       principal,
       streamId: newStreamId(),
       again: undefined,

@@ -26,11 +26,11 @@ export class Opening {
     this.#options = options
   }
 
-  async initialize(request: AppRequest, { id }: InitializeRequest): Promise<Answer> {
+  async initialize(request: AppRequest, { id }: InitializeRequest, endpoint?: string): Promise<Answer> {
     if (this.#options.owned.draining) return shuttingDown()
     if (this.#options.app.presence?.away) return appAway()
     const principal = await principalsOf(request, this.#options.settings)
-    return this.#options.owned.opening(() => this.#open(request, id, principal))
+    return this.#options.owned.opening(() => this.#open(request, id, principal, endpoint))
   }
 
   /** Nothing is stored before the app has opened a session: who is refused leaves nothing. */
@@ -38,13 +38,14 @@ export class Opening {
     request: AppRequest,
     requestId: InitializeRequest['id'],
     principal: Principals,
+    endpoint: string | undefined,
   ): Promise<Answer> {
     const { app, settings } = this.#options
     const response = await app.fetch(request)
     const id = header(response.headers, 'mcp-session-id')
     if (response.status >= 300) return relay(response)
     if (id === undefined) {
-      this.#warnStateless()
+      this.#warnStateless(endpoint)
       return relay(response)
     }
 
@@ -68,7 +69,8 @@ export class Opening {
       if (binding.unseen) this.#warnOfUnseen()
       const protocolVersion = String(answer.result['protocolVersion'])
       const initialize = JSON.stringify(findInitialize(request.parsed))
-      const state = { format: FORMATS.writes, initialize, protocolVersion, ...binding.state }
+      const at = endpoint === undefined ? {} : { endpoint }
+      const state = { format: FORMATS.writes, ...at, initialize, protocolVersion, ...binding.state }
       // The record stands before the client learns the id, so that no node is asked for a session it cannot find.
       await this.#options.owned.create({ id, principal: binding.principal, state }, local)
       return { status: response.status, headers, body }
@@ -88,8 +90,7 @@ export class Opening {
     )
   }
 
-  #warnStateless(): void {
-    const { path } = this.#options.settings
+  #warnStateless(path: string | undefined): void {
     this.#warnOnce(
       { path },
       'the app opens no sessions (it answers initialize without Mcp-Session-Id): there is nothing to persist',

@@ -94,13 +94,13 @@ export class Serving {
    * the moment.
    */
   async #serveOnce(asked: SessionRequest, search: Search): Promise<Answer | Elsewhere | 'look' | 'wait'> {
-    const { sessionId, principal, request } = asked
+    const { sessionId, endpoint, principal, request } = asked
     const isOwed = this.#isOwed(asked)
     // What leaves finds nothing out any more.
     const waited = () => (this.#options.owned.draining ? interruptedAnswer(callsIn(request)) : 'wait')
     try {
       // Nearly every request needs nothing but a look at what is here.
-      const live = this.#options.owned.here(sessionId, principal)
+      const live = this.#options.owned.here(sessionId, principal, endpoint)
       const found = live ? { live } : (this.#known(asked) ?? (await this.#find(asked, search)))
       if ('answer' in found) {
         if (!isOwed || found.answer.status !== 503) return found.answer
@@ -122,10 +122,10 @@ export class Serving {
         if (owner === undefined) return this.#isLeftAlone(asked, found as Free, search)
         const answer = await this.#options.peers.forwarder.forward(owner, asked, { take })
         if (typeof answer === 'object') {
-          this.#owners.answered(sessionId, owner)
+          this.#owners.answered(asked, owner)
           return answer
         }
-        this.#owners.forget(sessionId)
+        this.#owners.forget(asked)
         if (this.#options.peers.isStranger(owner)) return isOwed ? 'wait' : otherRelease()
         if (take) search.unwilling.add(owner)
         return answer
@@ -140,8 +140,8 @@ export class Serving {
   }
 
   /** Of a request that may have been made, the store knows where it is to be settled. */
-  #known({ sessionId, again }: SessionRequest): { readonly owner: string } | undefined {
-    const owner = again ? undefined : this.#owners.get(sessionId)
+  #known(asked: SessionRequest): { readonly owner: string } | undefined {
+    const owner = asked.again ? undefined : this.#owners.get(asked)
     return owner === undefined ? undefined : { owner }
   }
 
@@ -150,9 +150,9 @@ export class Serving {
    * drains, also where nobody else is there (yet): claimed for it, the session would be given up again at once.
    */
   #find(asked: SessionRequest, { alone }: Search): Promise<Found> {
-    const { sessionId, principal, request } = asked
+    const { sessionId, endpoint, principal, request } = asked
     const claim = !this.#isForHeir(asked) && (alone || !this.#yields)
-    return this.#options.owned.find(sessionId, principal, request, { claim })
+    return this.#options.owned.find(sessionId, principal, request, { claim, endpoint })
   }
 
   /** Nobody else would take the session. */
@@ -203,11 +203,11 @@ export class Serving {
     asked: SessionRequest,
     { live, own = false }: { live?: LiveSession; own?: boolean },
   ): Promise<OwnerAnswer | Elsewhere> {
-    const { sessionId, principal, request } = asked
+    const { sessionId, endpoint, principal, request } = asked
     let how = asked
     for (let attempt = 1; ; attempt += 1) {
       const known = attempt === 1 && live && !live.closed ? { live } : undefined
-      const found = known ?? (await this.#options.owned.find(sessionId, principal, request, { own }))
+      const found = known ?? (await this.#options.owned.find(sessionId, principal, request, { own, endpoint }))
       if ('answer' in found) {
         if (this.#isOwed(asked) && found.answer.status === 503) return 'recorded'
         // Whoever has asked looks for a node whose app is there.

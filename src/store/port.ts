@@ -142,6 +142,8 @@ export interface SessionState extends Formatted {
   /** The JSON-RPC `initialize` request as the client sent it. */
   readonly initialize: string
   readonly protocolVersion: string
+  /** The path at which it was opened, and where alone it is known; left out: by an older release, and known anywhere. */
+  readonly endpoint?: string
   readonly logLevel?: string
   readonly subscriptions?: readonly string[]
   /** Where the principal was seen; left out: there is none, or the record is older than this. */

@@ -10,6 +10,8 @@ export interface StartOptions {
   /** What follows `node`: a script and its arguments. */
   readonly args: readonly string[]
   readonly env?: Record<string, string | undefined>
+  /** Default: that of this process. */
+  readonly cwd?: string
   /** The line that says it serves; a first group is its origin. Default `READY <origin>`. */
   readonly ready?: RegExp
   /** Default 20,000. */
@@ -44,10 +46,11 @@ export class HostProcess {
   /** Starts it (again), with the environment it was given and `env` on top. */
   async start(env: Record<string, string | undefined> = {}): Promise<void> {
     if (this.running) throw new Error(`The host runs already, as process ${this.pid}.`)
-    const { args, ready = /^READY (\S+)$/m, readyWithinMs = 20_000 } = this.#options
+    const { args, cwd, ready = /^READY (\S+)$/m, readyWithinMs = 20_000 } = this.#options
     const child = spawn(process.execPath, args, {
       env: { ...process.env, ...this.#options.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
+      ...(cwd !== undefined && { cwd }),
     })
     this.#child = child
     this.output = ''

@@ -9,6 +9,8 @@ import type { Made } from './session-left.ts'
 /** An HTTP request for a session, wherever it comes from. */
 export interface SessionRequest {
   readonly sessionId: string
+  /** Where it has come to; left out where another node has forwarded it, which has looked at that. */
+  readonly endpoint?: string | undefined
   /** Who asks. */
   readonly principal: Principals
   /** Where the answer goes in the log, if it is a stream. */

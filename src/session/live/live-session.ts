@@ -29,6 +29,7 @@ import { Calls } from './calls.ts'
 import { type Handling, isAwaited, type OwnerAnswer } from './handling.ts'
 import type { LocalApp } from './local-app.ts'
 import { RequestIds } from './request-ids.ts'
+import { isAt } from './session-state.ts'
 import { openTap } from './standalone-stream.ts'
 import { StoredState } from './stored-state.ts'
 import { Subscribers } from './subscribers.ts'
@@ -157,6 +158,11 @@ export class LiveSession {
 
   get closed(): boolean {
     return this.#stop.stopped
+  }
+
+  /** Is it a session of that endpoint? */
+  isAt(endpoint: string | undefined): boolean {
+    return isAt(this.#state.current, endpoint)
   }
 
   get listening(): boolean {

@@ -52,3 +52,8 @@ export function stateRequests({
   const level = logLevel === undefined ? [] : [{ method: 'logging/setLevel', params: { level: logLevel } }]
   return [...level, ...subscriptions.map((uri) => ({ method: 'resources/subscribe', params: { uri } }))]
 }
+
+/** Is it a session of that endpoint? Whoever does not ask, knows; a record that does not say is of any. */
+export function isAt({ endpoint }: SessionState, asked: string | undefined): boolean {
+  return asked === undefined || endpoint === undefined || endpoint === asked
+}

@@ -8,6 +8,7 @@ import { mayHave, mayTakeOver, NotTheirs } from '../live/binding.ts'
 import { LiveSession } from '../live/live-session.ts'
 import type { LocalApp } from '../live/local-app.ts'
 import { SessionLeft } from '../live/session-left.ts'
+import { isAt } from '../live/session-state.ts'
 import { type Answer, appAway, refuse, shuttingDown, unavailable } from '../protocol/answer.ts'
 import type { Principals } from '../protocol/principal.ts'
 import type { NewTail } from '../streams/new-tail.ts'
@@ -30,6 +31,12 @@ export interface OwnedSessionsOptions {
   readonly newTail: NewTail
   readonly onUse: (live: LiveSession) => void
   readonly onCreated: (live: LiveSession) => void
+}
+
+interface FindOptions {
+  readonly own?: boolean
+  readonly claim?: boolean
+  readonly endpoint?: string | undefined
 }
 
 /** Where a session is: live here, live at another node, or nowhere for this caller. */
@@ -85,22 +92,22 @@ export class OwnedSessions {
     return this.#held.has(id) || this.#lifecycle.has(id)
   }
 
-  /** The session, if it is here, nobody can have claimed it from us, and it is theirs. */
-  here(id: string, principal: Principals): LiveSession | undefined {
+  /** The session, if it is here and of that endpoint, nobody can have claimed it from us, and it is theirs. */
+  here(id: string, principal: Principals, endpoint: string | undefined): LiveSession | undefined {
     const live = this.live.get(id)
-    if (!live || live.closed || !this.#options.node.trusted) return undefined
+    if (!live || live.closed || !live.isAt(endpoint) || !this.#options.node.trusted) return undefined
     return live.local.binding.mayHave(principal) ? live : undefined
   }
 
   /**
    * `own`: another node asks because the store says that the session is ours; take no other for it. `claim`: take it
-   * where it is nobody's.
+   * where it is nobody's. `endpoint`: where it is looked for.
    */
   async find(
     id: string,
     principal: Principals,
     caller: AppRequest,
-    { own = false, claim = true } = {},
+    { own = false, claim = true, endpoint }: FindOptions = {},
   ): Promise<Found> {
     const { directory, node, settings } = this.#options
     // After a pause (a stopped process, a sleeping machine) somebody else may own what we hold: ask first.
@@ -110,11 +117,13 @@ export class OwnedSessions {
     }
     for (let attempt = 0; attempt < MAX_CLAIMS; attempt += 1) {
       const live = this.live.get(id)
+      if (live && !live.isAt(endpoint)) return MISSING
       if (live && !live.closed) return live.local.binding.mayHave(principal) ? { live } : MISSING
       const record = await node.noting(() => directory.sessions.get(id))
       if (!record) return MISSING
       // What cannot be read is left to a node that can, and so is the question whose it is.
       const readable = isReadable(record.state)
+      if (readable && !isAt(record.state, endpoint)) return MISSING
       if (readable && !mayHave(record, principal)) return MISSING
       const { id: self } = await node.join()
       if (own && record.owner !== self) return { moved: true }

@@ -1,0 +1,72 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { node } from '@elysiajs/node'
+import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
+import { WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js'
+import { Elysia } from 'elysia'
+import { withPersistence } from 'mcp-persist'
+import { z } from 'zod'
+
+function buildServer(): McpServer {
+  const server = new McpServer({ name: 'elysia-example', version: '1.0.0' })
+  let count = 0
+  server.registerTool('counter', { description: 'Counts the calls of this session.' }, () => {
+    count += 1
+    return { content: [{ type: 'text', text: String(count) }] }
+  })
+  server.registerTool('ask', { description: 'Asks the user for a name.' }, async () => {
+    const { content } = await server.server.elicitInput({
+      message: 'name?',
+      requestedSchema: { type: 'object', properties: { name: { type: 'string' } } },
+    })
+    return { content: [{ type: 'text', text: `hello ${content?.['name']}` }] }
+  })
+  server.registerTool(
+    'slow',
+    {
+      description: 'Takes its time, and says how far it is.',
+      inputSchema: { steps: z.number() },
+      annotations: { readOnlyHint: true },
+    },
+    async ({ steps }, { _meta, sendNotification }) => {
+      for (let progress = 1; progress <= steps; progress += 1) {
+        await sleep(100)
+        if (_meta?.progressToken === undefined) continue
+        const params = { progressToken: _meta.progressToken, progress, total: steps }
+        await sendNotification({ method: 'notifications/progress', params })
+      }
+      return { content: [{ type: 'text', text: 'done' }] }
+    },
+  )
+  return server
+}
+
+const transports = new Map<string, WebStandardStreamableHTTPServerTransport>()
+
+async function transportFor(
+  id: string | undefined,
+): Promise<WebStandardStreamableHTTPServerTransport | undefined> {
+  if (id !== undefined) return transports.get(id)
+  const transport = new WebStandardStreamableHTTPServerTransport({
+    sessionIdGenerator: () => randomUUID(),
+    onsessioninitialized: (opened) => void transports.set(opened, transport),
+    onsessionclosed: (closed) => void transports.delete(closed),
+  })
+  await buildServer().connect(transport)
+  return transport
+}
+
+const app = new Elysia({ adapter: node() }).all(
+  '/mcp',
+  async ({ request }) => {
+    const transport = await transportFor(request.headers.get('mcp-session-id') ?? undefined)
+    if (!transport) return new Response('Session not found', { status: 404 })
+    return transport.handleRequest(request)
+  },
+  { parse: 'none' },
+)
+
+// mcp-persist: these lines, instead of app.listen(3000).
+const persistent = withPersistence(app, process.env['MCP_PERSIST_URL'] ?? 'sqlite:mcp.db')
+persistent.listen(Number(process.env['PORT'] ?? 3000), () => console.log('ready'))
+process.once('SIGTERM', () => persistent.close().then(() => process.exit(0)))

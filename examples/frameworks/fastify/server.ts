@@ -1,0 +1,68 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
+import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js'
+import fastify from 'fastify'
+import { withPersistence } from 'mcp-persist'
+import { z } from 'zod'
+
+function buildServer(): McpServer {
+  const server = new McpServer({ name: 'fastify-example', version: '1.0.0' })
+  let count = 0
+  server.registerTool('counter', { description: 'Counts the calls of this session.' }, () => {
+    count += 1
+    return { content: [{ type: 'text', text: String(count) }] }
+  })
+  server.registerTool('ask', { description: 'Asks the user for a name.' }, async () => {
+    const { content } = await server.server.elicitInput({
+      message: 'name?',
+      requestedSchema: { type: 'object', properties: { name: { type: 'string' } } },
+    })
+    return { content: [{ type: 'text', text: `hello ${content?.['name']}` }] }
+  })
+  server.registerTool(
+    'slow',
+    {
+      description: 'Takes its time, and says how far it is.',
+      inputSchema: { steps: z.number() },
+      annotations: { readOnlyHint: true },
+    },
+    async ({ steps }, { _meta, sendNotification }) => {
+      for (let progress = 1; progress <= steps; progress += 1) {
+        await sleep(100)
+        if (_meta?.progressToken === undefined) continue
+        const params = { progressToken: _meta.progressToken, progress, total: steps }
+        await sendNotification({ method: 'notifications/progress', params })
+      }
+      return { content: [{ type: 'text', text: 'done' }] }
+    },
+  )
+  return server
+}
+
+const transports = new Map<string, StreamableHTTPServerTransport>()
+
+async function transportFor(id: string | undefined): Promise<StreamableHTTPServerTransport | undefined> {
+  if (id !== undefined) return transports.get(id)
+  const transport = new StreamableHTTPServerTransport({
+    sessionIdGenerator: () => randomUUID(),
+    onsessioninitialized: (opened) => void transports.set(opened, transport),
+    onsessionclosed: (closed) => void transports.delete(closed),
+  })
+  await buildServer().connect(transport)
+  return transport
+}
+
+const app = fastify()
+app.all('/mcp', async (request, reply) => {
+  const id = request.headers['mcp-session-id']
+  const transport = await transportFor(typeof id === 'string' ? id : undefined)
+  if (!transport) return reply.code(404).send('Session not found')
+  reply.hijack()
+  await transport.handleRequest(request.raw, reply.raw, request.body)
+})
+
+// mcp-persist: these lines, instead of app.listen({ port: 3000 }).
+const server = withPersistence(app, process.env['MCP_PERSIST_URL'] ?? 'sqlite:mcp.db')
+server.listen(Number(process.env['PORT'] ?? 3000), () => console.log('ready'))
+process.once('SIGTERM', () => server.close().then(() => process.exit(0)))
