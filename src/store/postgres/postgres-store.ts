@@ -2,6 +2,7 @@ import { monotonicNow } from '../../clock.ts'
 import { defaultLogger } from '../../logger.ts'
 import { allPositive } from '../common/options.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
+import type { MigrationTarget } from '../migrations/target.ts'
 import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
 import { BackendStore } from '../store.ts'
 import { PostgresBus } from './postgres-bus.ts'
@@ -24,7 +25,7 @@ import { PostgresTransfer } from './postgres-transfer.ts'
 export type { PostgresEventStoreOptions }
 
 /** The parts of the PostgreSQL store. */
-export class PostgresBackend implements Backend {
+class PostgresBackend implements Backend {
   readonly backend = 'postgres'
   readonly traits = { durable: true, reach: 'network', detectsDeadNodes: true } as const
   readonly log: PostgresLog
@@ -204,7 +205,7 @@ export class PostgresBackend implements Backend {
  */
 export class PostgresEventStore extends BackendStore {
   /** What `mcp-persist migrate` works on. */
-  readonly migrations: PostgresMigrations
+  readonly migrations: MigrationTarget
 
   constructor(options: PostgresEventStoreOptions) {
     const backend = new PostgresBackend(options)

@@ -44,7 +44,7 @@ export interface RedisEventStoreOptions {
 }
 
 /** The parts of the Redis store. */
-export class RedisBackend implements Backend {
+class RedisBackend implements Backend {
   readonly backend = 'redis'
   readonly traits
   readonly log: RedisLog

@@ -41,7 +41,7 @@ export interface SqliteEventStoreOptions {
 }
 
 /** The parts of the SQLite store. */
-export class SqliteBackend implements Backend {
+class SqliteBackend implements Backend {
   readonly backend = 'sqlite'
   readonly traits: StoreTraits
   readonly log: SqliteLog
