@@ -8,7 +8,7 @@ import { type CutRule, CuttingProxy } from '../support/net/cutting-proxy.ts'
 import { serveWrapped, type Wrapped } from '../support/serve.ts'
 import { until } from '../support/wait.ts'
 
-const options = { retryInterval: 5, ttl: 60 }
+const options = { retryInterval: 10, ttl: 60 }
 const stores = ['memory:', ...backends]
 
 /** On a URL as it is, or in a place of its own on a backend. */

@@ -24,7 +24,9 @@ afterAll(async () => {
   await server.stop()
 })
 
-function open(options: RedisEventStoreOptions = {}): RedisEventStore {
+function open(
+  options: Omit<RedisEventStoreOptions, 'client' | 'url'> & { url?: string } = {},
+): RedisEventStore {
   const store = new RedisEventStore({ url: server.url, keyPrefix: `faults:${randomUUID()}:`, ...options })
   stores.push(store)
   return store

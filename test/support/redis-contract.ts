@@ -29,7 +29,7 @@ export function redisContract(name: string, url: string, how: RedisEventStoreOpt
   let keyPrefix = ''
   let proxy: TcpProxy | undefined
   // What a cluster's servers say of each other leads past a proxy; and a client given to the store says where to connect.
-  const through = () => (proxy ? { ...how, url: proxy.urlOf(url) } : how)
+  const through = () => (proxy ? { url: proxy.urlOf(url) } : how)
   const isCuttable = 'url' in how && !url.startsWith('redis+cluster:')
   beforeAll(async () => {
     if (isCuttable) proxy = await TcpProxy.to(url, 6379)

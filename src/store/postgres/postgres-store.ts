@@ -1,5 +1,6 @@
 import { monotonicNow } from '../../clock.ts'
 import { defaultLogger } from '../../logger.ts'
+import { warnOfOtherUnit } from '../../units.ts'
 import { allPositive } from '../common/options.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
 import type { MigrationTarget } from '../migrations/target.ts'
@@ -48,6 +49,7 @@ class PostgresBackend implements Backend {
   constructor(options: PostgresEventStoreOptions) {
     const { pool, timeout = 5000, maxConnections = 10, logger = defaultLogger } = options
     allPositive({ timeout, maxConnections, maxWaiting: options.maxWaiting })
+    warnOfOtherUnit(logger, { milliseconds: { timeout } })
     this.#options = options
     this.#target = resolveTarget(options)
     const { url, schema, masked } = this.#target

@@ -1,6 +1,7 @@
 import { monotonicNow, withTimeout } from '../../clock.ts'
 import { errorText, maskUrl, PersistError } from '../../errors.ts'
-import type { Logger } from '../../logger.ts'
+import { defaultLogger, type Logger } from '../../logger.ts'
+import { warnOfOtherUnit } from '../../units.ts'
 import { allPositive } from '../common/options.ts'
 import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
 import { BackendStore } from '../store.ts'
@@ -20,17 +21,28 @@ import { RedisTasks } from './redis-tasks.ts'
 import { RedisTransfer } from './redis-transfer.ts'
 import { parseRedisUrl } from './redis-url.ts'
 
-export interface RedisEventStoreOptions {
+/** Where Redis is: a URL, or a client that says it. One of the two. */
+export type RedisEventStoreOptions = RedisSettings & (RedisByUrl | RedisByClient)
+
+interface RedisByUrl {
   /**
    * `redis://user:password@host:6379/0`, `rediss://…` with TLS, `redis+cluster://host,host` or
-   * `redis+sentinel://host,host/mymaster`. Either this or `client`.
+   * `redis+sentinel://host,host/mymaster`.
    */
-  readonly url?: string
+  readonly url: string
+  readonly client?: undefined
+}
+
+interface RedisByClient {
   /**
    * An ioredis `Redis` or `Cluster` (5 or 6), which says where and how to connect. The store makes connections of its own
    * like it, and neither uses nor closes this one.
    */
-  readonly client?: RedisClientLike
+  readonly client: RedisClientLike
+  readonly url?: undefined
+}
+
+interface RedisSettings {
   /** What every key and channel begins with. Default `mcp-persist:`, or the URL's parameter `keyPrefix`. */
   readonly keyPrefix?: string
   /** Seconds that `forSession()` keeps events. Default 3600. */
@@ -62,8 +74,9 @@ class RedisBackend implements Backend {
   #closing: Promise<void> | undefined
 
   constructor(options: RedisEventStoreOptions) {
-    const { url, client, timeout = 5000, maxWaiting = 10_000 } = options
+    const { url, client, timeout = 5000, maxWaiting = 10_000, logger = defaultLogger } = options
     allPositive({ timeout, maxWaiting })
+    warnOfOtherUnit(logger, { milliseconds: { timeout } })
     if ((url === undefined) === (client === undefined)) {
       throw new PersistError('INVALID_ARGUMENT', 'RedisEventStore takes either a url or a client.')
     }
