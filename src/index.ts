@@ -23,7 +23,7 @@ export type {
 } from './store/port.ts'
 export type { PostgresPool } from './store/postgres/postgres-driver.ts'
 export { PostgresEventStore, type PostgresEventStoreOptions } from './store/postgres/postgres-store.ts'
-export type { RedisClientLike } from './store/redis/redis-driver.ts'
+export type { RedisClientLike } from './store/redis/redis-client.ts'
 export { RedisEventStore, type RedisEventStoreOptions } from './store/redis/redis-store.ts'
 export type { ServerEventBus } from './store/sdk/server-event-bus.ts'
 export type { QueuedMessage, TaskMessageQueue } from './store/sdk/task-message-queue.ts'

@@ -7,6 +7,7 @@ import type { AuthInfo as AuthInfoV2 } from '@modelcontextprotocol/server'
 import { Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
 import pg from 'pg'
+import { createClient, createCluster } from 'redis'
 import { expectTypeOf } from 'vitest'
 import {
   type AuthInfo,
@@ -30,6 +31,9 @@ const client = new Redis({ lazyConnect: true })
 new RedisEventStore({ url, keyPrefix: 'x:', timeout: 1000 })
 new RedisEventStore({ client })
 new RedisEventStore({ client: new Redis5({ lazyConnect: true }) })
+new RedisEventStore({ client: createClient({ url }) })
+// @ts-expect-error a cluster of the package `redis`
+new RedisEventStore({ client: createCluster({ rootNodes: [{ url }] }) })
 // @ts-expect-error neither
 new RedisEventStore({})
 // @ts-expect-error both

@@ -6,8 +6,9 @@ import { allPositive } from '../common/options.ts'
 import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
 import { BackendStore } from '../store.ts'
 import { RedisBus } from './redis-bus.ts'
+import type { RedisClientLike } from './redis-client.ts'
 import { READS, RedisConnection } from './redis-connection.ts'
-import type { RedisClientLike } from './redis-driver.ts'
+import { checkClient } from './redis-driver.ts'
 import { unavailable } from './redis-errors.ts'
 import { checkServer, describeServers, knowsLayout, LAYOUT, layoutOf, markLayout } from './redis-health.ts'
 import { RedisIndex } from './redis-index.ts'
@@ -35,8 +36,8 @@ interface RedisByUrl {
 
 interface RedisByClient {
   /**
-   * An ioredis `Redis` or `Cluster` (5 or 6), which says where and how to connect. The store makes connections of its own
-   * like it, and neither uses nor closes this one.
+   * An ioredis `Redis` or `Cluster` (5 or 6), or what `createClient()` of the package `redis` (5 or 6) returns: it says where
+   * and how to connect. The store makes connections of its own like it, and neither uses nor closes this one.
    */
   readonly client: RedisClientLike
   readonly url?: undefined
@@ -80,6 +81,7 @@ class RedisBackend implements Backend {
     if ((url === undefined) === (client === undefined)) {
       throw new PersistError('INVALID_ARGUMENT', 'RedisEventStore takes either a url or a client.')
     }
+    if (url === undefined) checkClient(client!)
     const target = url === undefined ? undefined : parseRedisUrl(url)
     const source = target ?? client!
     const cluster = target
