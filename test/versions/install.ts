@@ -52,6 +52,8 @@ async function compile(folder: string, { node, headers }: NodeRelease): Promise<
   const nodedir = headers ?? dirname(dirname(process.execPath))
   await run(node, [gyp, 'rebuild', '--release', `--nodedir=${nodedir}`, '--jobs=2'], {
     cwd: target,
+    // npm says its own Node here, and that would win over the argument.
+    env: { ...process.env, npm_config_nodedir: nodedir },
     timeout: 600_000,
     maxBuffer: 64 * 1024 * 1024,
   })
