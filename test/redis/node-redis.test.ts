@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { createClient, createCluster } from 'redis'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { RedisEventStore, type RedisEventStoreOptions } from '../../src/store/redis/redis-store.ts'
+import { makeCertificate } from '../support/services/certificate.ts'
+import { freePort } from '../support/services/free-port.ts'
 import { startRedis } from '../support/services/redis.ts'
 
 const url = inject('redisUrl')
@@ -30,6 +33,25 @@ test('a wrong password is told, and not shown', async () => {
   const error: Error = await store.ready().catch((reason) => reason)
   expect(error).toMatchObject({ code: 'STORE_UNAVAILABLE', message: expect.stringContaining('WRONGPASS') })
   expect(JSON.stringify([error.message, error.stack, await store.health()])).not.toContain('hunter2')
+})
+
+test('over TLS, to the database that the URL names', async () => {
+  const certificate = makeCertificate()
+  onTestFinished(() => certificate.remove())
+  const port = await freePort()
+  const files = ['--tls-cert-file', certificate.cert, '--tls-key-file', certificate.key]
+  const server = await startRedis({ config: ['--tls-port', `${port}`, ...files, '--tls-auth-clients', 'no'] })
+  onTestFinished(() => server.stop())
+  const ca = readFileSync(certificate.cert)
+  const client = createClient({ url: `rediss://127.0.0.1:${port}/3`, socket: { ca, tls: true } })
+  const store = new RedisEventStore({ client })
+  onTestFinished(() => store.close())
+  const events = [{ streamId: 'a', kind: 'end', payload: '' }] as const
+  await store.log.append({ sessionId: 's', events, ttl: 60_000 })
+  const plain = createClient({ url: `${server.url}/3` })
+  await plain.connect()
+  expect(await plain.dbSize()).toBeGreaterThan(0)
+  plain.destroy()
 })
 
 test('what the store cannot make connections from is refused at once', () => {

@@ -6,7 +6,8 @@ type Argument = string | number | Buffer
 
 /** The slice of a client of the package `redis` that we use. */
 interface NodeRedis extends EventEmitter {
-  readonly options: { readonly socket?: object }
+  /** Undefined in release 5 for `createClient()` without any. */
+  readonly options: { readonly socket?: object } | undefined
   duplicate(overrides: object): NodeRedis
   connect(): Promise<unknown>
   destroy(): void
@@ -136,7 +137,8 @@ export class NodeRedisClient implements RedisClient {
       return
     }
     this.#attempt += 1
-    this.#timer = setTimeout(() => this.connect().catch(() => {}), retry(this.#attempt)).unref()
+    // As with ioredis, this keeps the process alive: what was accepted is not dropped by an early exit.
+    this.#timer = setTimeout(() => this.connect().catch(() => {}), retry(this.#attempt))
   }
 }
 
@@ -146,7 +148,7 @@ function overrides({ options }: NodeRedis, timeout: number): object {
     // What it said stands in the other options by now.
     url: undefined,
     socket: {
-      ...options.socket,
+      ...options?.socket,
       reconnectStrategy: false,
       connectTimeout: timeout,
       socketTimeout: undefined,
