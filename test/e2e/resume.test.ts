@@ -98,7 +98,7 @@ describe.each(stores)('event ids on %s', (store) => {
     const stream = await client.stream(client.toolCall('slow', { tag: 'primed', steps: 2 }))
     await stream.over()
     expect(stream.events[0]).toMatchObject({ data: '', id: expect.stringMatching(/./) })
-    expect(stream.retry).toBe(5)
+    expect(stream.retry).toBe(10)
     const resumed = await client.listen(stream.events[0]!.id)
     await resumed.over()
     expect(resumed.messages).toEqual(stream.messages)
