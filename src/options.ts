@@ -1,5 +1,18 @@
 import { PersistError } from './errors.ts'
 import { defaultLogger, type Logger } from './logger.ts'
+import { warnOfOtherUnit } from './units.ts'
+
+/** What the SDKs' bearer-token middleware leaves in `req.auth`: the `AuthInfo` of either SDK line is one. */
+export interface AuthInfo {
+  readonly token: string
+  readonly clientId: string
+  readonly scopes: string[]
+  /** Seconds since the Unix epoch. */
+  readonly expiresAt?: number
+  readonly resource?: URL
+  /** What the token's verifier adds; `sub` and `iss` name the user. */
+  readonly extra?: Record<string, unknown>
+}
 
 /** What `principal` sees of a request. */
 export interface PrincipalRequest {
@@ -7,8 +20,11 @@ export interface PrincipalRequest {
   readonly url: string
   /** Web-standard `Headers`; each can also be read by its lower-case name, as on a Node request. */
   readonly headers: Headers & Readonly<Record<string, string>>
-  /** What an authentication middleware in front of the handler found (`req.auth`, or `fetch(..., { authInfo })`). */
-  readonly authInfo?: unknown
+  /**
+   * What an authentication middleware in front of the handler found (`req.auth`, or `fetch(..., { authInfo })`). One that is
+   * not of the SDK may leave something else there.
+   */
+  readonly authInfo?: AuthInfo
 }
 
 /** How `authorise` says no: the answer that the caller gets. */
@@ -182,6 +198,10 @@ export function resolveOptions(
   )
   check('lease', lease, within(lease, 0.1, 3600), 'seconds from 0.1 to 3600')
   check('logger', logger, typeof logger?.warn === 'function', 'a logger with debug, info, warn and error')
+  warnOfOtherUnit(logger, {
+    seconds: { ttl, idle: options.idle },
+    milliseconds: { keepAlive, retryInterval },
+  })
   return {
     ttl: ttl * 1000,
     sticky: sessions === 'sticky',

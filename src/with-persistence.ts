@@ -16,6 +16,7 @@ import { Engine } from './session/engine.ts'
 import { MemoryEventStore } from './store/memory/memory-store.ts'
 import { openStore } from './store/open-store.ts'
 import type { Store } from './store/store.ts'
+import { warnOfOtherUnit } from './units.ts'
 
 // Milliseconds that open connections get to end by themselves after the last call.
 const LINGER = 1000
@@ -45,6 +46,8 @@ export interface PersistentHandler {
    * a store given as a URL). Idempotent.
    */
   close(options?: { deadline?: number }): Promise<void>
+  /** `await using handler = withPersistence(...)` closes it at the end of its block, as `close()` does. */
+  [Symbol.asyncDispose](): Promise<void>
   readonly store: Store
 }
 
@@ -121,6 +124,7 @@ export function withPersistence(
 
   let closing: Promise<void> | undefined
   async function close({ deadline = 10_000 } = {}): Promise<void> {
+    warnOfOtherUnit(settings.logger, { milliseconds: { deadline } })
     doors.draining = true
     const until = monotonicNow() + deadline
     const left = () => Math.max(0, until - monotonicNow())
@@ -140,6 +144,11 @@ export function withPersistence(
     await ended
     await resolved.app.close()
     if (typeof store === 'string') await opened.close()
+  }
+
+  const closeOnce = (options?: { deadline?: number }) => {
+    closing ??= close(options)
+    return closing
   }
 
   const handler = (first: object, second?: unknown, third?: unknown): unknown => {
@@ -165,10 +174,8 @@ export function withPersistence(
       const wrong = await flaw()
       if (wrong !== undefined) throw wrong
     },
-    close: (closeOptions?: { deadline?: number }) => {
-      closing ??= close(closeOptions)
-      return closing
-    },
+    close: closeOnce,
+    [Symbol.asyncDispose]: () => closeOnce(),
     store: opened,
   }) as PersistentHandler
 }

@@ -1,4 +1,5 @@
 import { defaultLogger, type Logger } from '../logger.ts'
+import { warnOfOtherUnit } from '../units.ts'
 import { AnnouncedSessions } from './common/announced-sessions.ts'
 import { LocalNodes } from './common/local-nodes.ts'
 import { positive } from './common/options.ts'
@@ -21,7 +22,8 @@ export interface SdkFaces {
   taskMessageQueue<M extends QueuedMessage>(): TaskMessageQueue<M>
 }
 
-export type Store = Backend & SdkFaces
+/** `await using store = openStore(...)` closes it at the end of its block. */
+export type Store = Backend & SdkFaces & AsyncDisposable
 
 export interface CreateStoreOptions {
   /** Seconds that `forSession()` keeps events, and the longest life of a task. Default 3600. */
@@ -60,6 +62,7 @@ export class BackendStore implements Store {
 
   constructor(backend: Backend, { ttl = DEFAULT_TTL, logger = defaultLogger }: CreateStoreOptions) {
     positive('ttl', ttl)
+    warnOfOtherUnit(logger, { seconds: { ttl } })
     this.#backend = backend
     this.#ttl = ttl
     this.#logger = logger
@@ -113,5 +116,9 @@ export class BackendStore implements Store {
 
   close() {
     return this.#backend.close()
+  }
+
+  [Symbol.asyncDispose]() {
+    return this.close()
   }
 }

@@ -9,7 +9,7 @@ import { appShape } from '../support/apps/app-shapes.ts'
 import { storeSpace } from '../support/backends.ts'
 import { textOf } from '../support/clients/raw-client.ts'
 import { serveCluster } from '../support/cluster.ts'
-import { node22 } from './node22.ts'
+import { node22 } from '../support/node-release.ts'
 
 const run = promisify(execFile)
 const inspector = createRequire(import.meta.url).resolve('@modelcontextprotocol/inspector/package.json')

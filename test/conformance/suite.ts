@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { node22 } from './node22.ts'
+import { node22 } from '../support/node-release.ts'
 
 /** The result of each check, as `<scenario> / <check>`: SUCCESS, FAILURE, WARNING, SKIPPED or INFO. */
 export type Conformance = ReadonlyMap<string, string>

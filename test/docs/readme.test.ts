@@ -7,7 +7,14 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
 const readme = read('README.md')
 const examples = filesIn('examples', '.ts').map((path) => ({ path, code: squeeze(read(path)) }))
-const documents = ['README.md', 'CHANGELOG.md', ...filesIn('docs', '.md'), ...filesIn('examples', '.md')]
+const documents = [
+  'README.md',
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  ...filesIn('docs', '.md'),
+  ...filesIn('examples', '.md'),
+]
 
 describe('the code in README.md and docs/ stands in a file under examples/', () => {
   const blocks = documents.flatMap((path) =>

@@ -13,7 +13,9 @@ const NAMED = /^(?:[\w-]+|common\/[\w-]+|(?:memory|sqlite|redis|postgres)\/\w+-s
 test('the classes and the parts of the port that src/store is made of stand in docs/vocabulary.md', () => {
   const files = readdirSync(store, { recursive: true, encoding: 'utf8' }).filter((file) => NAMED.test(file))
   const classes = files.flatMap((file) =>
-    [...readFileSync(join(store, file), 'utf8').matchAll(/^export class (\w+)/gm)].map(([, name]) => name!),
+    [...readFileSync(join(store, file), 'utf8').matchAll(/^(?:export )?class (\w+)/gm)].map(
+      ([, name]) => name!,
+    ),
   )
   const port = readFileSync(join(store, 'port.ts'), 'utf8')
   const backend = /export interface Backend \{(.*?)\n\}/s.exec(port)?.[1] ?? ''

@@ -8,7 +8,7 @@ import { type CutRule, CuttingProxy } from '../support/net/cutting-proxy.ts'
 import { serveWrapped, type Wrapped } from '../support/serve.ts'
 import { until } from '../support/wait.ts'
 
-const options = { retryInterval: 5, ttl: 60 }
+const options = { retryInterval: 10, ttl: 60 }
 const stores = ['memory:', ...backends]
 
 /** On a URL as it is, or in a place of its own on a backend. */
@@ -98,7 +98,7 @@ describe.each(stores)('event ids on %s', (store) => {
     const stream = await client.stream(client.toolCall('slow', { tag: 'primed', steps: 2 }))
     await stream.over()
     expect(stream.events[0]).toMatchObject({ data: '', id: expect.stringMatching(/./) })
-    expect(stream.retry).toBe(5)
+    expect(stream.retry).toBe(10)
     const resumed = await client.listen(stream.events[0]!.id)
     await resumed.over()
     expect(resumed.messages).toEqual(stream.messages)

@@ -34,7 +34,7 @@ async function sticky(): Promise<Wrapped & { touched: Set<string> }> {
   const { store, touched } = watched(new MemoryEventStore())
   const served = await serveWrapped(appShape('express5'), {
     store,
-    options: { sessions: 'sticky', retryInterval: 5 },
+    options: { sessions: 'sticky', retryInterval: 10 },
   })
   onTestFinished(() => served.close())
   return { ...served, touched }

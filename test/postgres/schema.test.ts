@@ -3,7 +3,10 @@ import { beforeAll, expect, inject, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
 import { loadMigrations } from '../../src/store/migrations/load.ts'
 import { applyMigrations, migrationStatus, planMigrations } from '../../src/store/migrations/migrate.ts'
-import { PostgresEventStore } from '../../src/store/postgres/postgres-store.ts'
+import {
+  PostgresEventStore,
+  type PostgresEventStoreOptions,
+} from '../../src/store/postgres/postgres-store.ts'
 import { admin, newSchema, openStore, quiet, withSchema } from './support.ts'
 
 let client: pg.Client
@@ -289,7 +292,7 @@ test('a pool of the user is used, listened beside, and never ended', async () =>
 })
 
 test('wrong options are refused at once, with a sentence', () => {
-  const make = (options: object) => () => new PostgresEventStore(options)
+  const make = (options: object) => () => new PostgresEventStore(options as PostgresEventStoreOptions)
   expect(make({})).toThrow(/url or a pool/)
   expect(make({ url: 'mysql://a:secret@b/c' })).toThrow(/mysql:\/\/a:\*\*\*@b\/c is no PostgreSQL URL/)
   expect(make({ url: 'postgres://h/d', schema: '' })).toThrow(/schema name/)

@@ -21,7 +21,7 @@ afterEach(async () => {
 })
 afterAll(() => server.stop())
 
-function open(options: RedisEventStoreOptions): RedisEventStore {
+function open(options: Omit<RedisEventStoreOptions, 'client' | 'url'>): RedisEventStore {
   const store = new RedisEventStore({ url: server.url, ...options })
   stores.push(store)
   return store

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { inject, test } from 'vitest'
 import { isPersistError } from '../../src/errors.ts'
-import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
+import { RedisEventStore, type RedisEventStoreOptions } from '../../src/store/redis/redis-store.ts'
 import { parseRedisUrl } from '../../src/store/redis/redis-url.ts'
 import { startRedis } from '../support/services/redis.ts'
 
@@ -53,7 +53,7 @@ test('what is wrong with a URL is told in a sentence, without the password', () 
       },
     )
   }
-  assert.throws(() => new RedisEventStore({}), /either a url or a client/)
+  assert.throws(() => new RedisEventStore({} as RedisEventStoreOptions), /either a url or a client/)
   assert.throws(() => new RedisEventStore({ url: 'redis://h', keyPrefix: '{a}' }), /braces/)
 })
 

@@ -10,11 +10,6 @@ export type Step =
   | { readonly cutStandalone: true }
   | { readonly end: 'throw' | 'break' | 'never' | 'kill' }
 
-export interface Script {
-  readonly name: string
-  readonly steps: readonly Step[]
-}
-
 /** One run of a call's tool, as the app knows it. */
 export interface Run {
   readonly number: number

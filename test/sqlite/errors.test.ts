@@ -1,10 +1,20 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import Database from 'better-sqlite3'
-import { afterAll, test } from 'vitest'
+import { afterAll, onTestFinished, test } from 'vitest'
 import { PersistError } from '../../src/errors.ts'
 import { explain } from '../../src/store/sqlite/sqlite-errors.ts'
 import { SqliteEventStore } from '../../src/store/sqlite/sqlite-store.ts'
@@ -177,10 +187,11 @@ test('not migrated, and not to be: it says which command to run', async () => {
   await store.close()
 })
 
-test('without the driver: one sentence with the command that installs it', () => {
+/** Opens a store in a process in which the driver is resolved as `body` says, and returns what it rejects with. */
+function openWithDriver(body: string): string {
   const hook = `export async function resolve(specifier, context, next) {
     if (specifier !== 'better-sqlite3') return next(specifier, context)
-    throw Object.assign(new Error('not found'), { code: 'ERR_MODULE_NOT_FOUND' })
+    ${body}
   }`
   const asUrl = (source: string) => `data:text/javascript,${encodeURIComponent(source)}`
   const register = `import { register } from 'node:module'; register(${JSON.stringify(asUrl(hook))})`
@@ -191,7 +202,38 @@ test('without the driver: one sentence with the command that installs it', () =>
     await store.close()`
   const args = ['--import', 'tsx', '--import', asUrl(register), '--input-type=module', '-e', code]
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 20_000 })
-  const expected =
-    'DRIVER_MISSING: The package better-sqlite3 is not installed; run `npm install better-sqlite3`, which may compile for a minute or two.\n'
-  assert.equal(stdout, expected, stderr)
+  return stdout || stderr
+}
+
+test('without the driver: one sentence with the command that installs it', () => {
+  assert.equal(
+    openWithDriver("throw Object.assign(new Error('not found'), { code: 'ERR_MODULE_NOT_FOUND' })"),
+    'DRIVER_MISSING: The package better-sqlite3 is not installed; run `npm install better-sqlite3`, which may compile for a minute or two.\n',
+  )
+})
+
+test('a driver whose native part is missing, or of another Node: one sentence with the command that builds it', () => {
+  const root = fileURLToPath(new URL('../../', import.meta.url))
+  mkdirSync(join(root, '.tmp'), { recursive: true })
+  // Inside the repository, from where the driver finds what it needs itself.
+  const copy = mkdtempSync(join(root, '.tmp/broken-driver-'))
+  onTestFinished(() => rmSync(copy, { recursive: true, force: true }))
+  for (const part of ['lib', 'package.json'])
+    cpSync(join(root, 'node_modules/better-sqlite3', part), join(copy, part), { recursive: true })
+  const driver = JSON.stringify(pathToFileURL(join(copy, 'lib/index.js')).href)
+  const open = () => openWithDriver(`return next(${driver}, context)`)
+  const way = /\); run `npm rebuild better-sqlite3` with the Node that runs this\.\n$/
+
+  const without = open()
+  assert.match(
+    without,
+    /^DRIVER_MISSING: The native part of better-sqlite3 cannot be loaded \(Could not locate/,
+  )
+  assert.match(without, way)
+
+  mkdirSync(join(copy, 'build/Release'), { recursive: true })
+  writeFileSync(join(copy, 'build/Release/better_sqlite3.node'), 'of another machine')
+  const broken = open()
+  assert.match(broken, /^DRIVER_MISSING: The native part of better-sqlite3 cannot be loaded \(/)
+  assert.match(broken, way)
 })

@@ -26,5 +26,5 @@ test.each(Object.entries(STORES))('%s must be a positive number, in every store 
     )
   }
   expect(() => open({ [option]: undefined })).not.toThrow()
-  expect(() => open({ [option]: 7 })).not.toThrow()
+  expect(() => open({ [option]: 700 })).not.toThrow()
 })

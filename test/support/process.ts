@@ -9,6 +9,8 @@ process.on('exit', () => {
 export interface StartOptions {
   /** What follows `node`: a script and its arguments. */
   readonly args: readonly string[]
+  /** Another Node than this one. */
+  readonly node?: string
   readonly env?: Record<string, string | undefined>
   /** Default: that of this process. */
   readonly cwd?: string
@@ -47,7 +49,7 @@ export class HostProcess {
   async start(env: Record<string, string | undefined> = {}): Promise<void> {
     if (this.running) throw new Error(`The host runs already, as process ${this.pid}.`)
     const { args, cwd, ready = /^READY (\S+)$/m, readyWithinMs = 20_000 } = this.#options
-    const child = spawn(process.execPath, args, {
+    const child = spawn(this.#options.node ?? process.execPath, args, {
       env: { ...process.env, ...this.#options.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       ...(cwd !== undefined && { cwd }),

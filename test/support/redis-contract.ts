@@ -24,13 +24,17 @@ export function driver(url: string): Redis | Cluster {
 }
 
 /** The store contract over a shared server: each test has a key prefix of its own. `how`: a client instead of the URL. */
-export function redisContract(name: string, url: string, how: RedisEventStoreOptions = { url }): void {
+export function redisContract(
+  name: string,
+  url: string,
+  how: (url: string) => RedisEventStoreOptions = (each) => ({ url: each }),
+): void {
   const client = driver(url)
   let keyPrefix = ''
   let proxy: TcpProxy | undefined
-  // What a cluster's servers say of each other leads past a proxy; and a client given to the store says where to connect.
-  const through = () => (proxy ? { ...how, url: proxy.urlOf(url) } : how)
-  const isCuttable = 'url' in how && !url.startsWith('redis+cluster:')
+  // What a cluster's servers say of each other leads past a proxy.
+  const isCuttable = !url.startsWith('redis+cluster:')
+  const through = () => how(proxy ? proxy.urlOf(url) : url)
   beforeAll(async () => {
     if (isCuttable) proxy = await TcpProxy.to(url, 6379)
   })

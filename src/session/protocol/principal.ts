@@ -1,6 +1,6 @@
 import type { AppRequest } from '../../app/app.ts'
 import { PersistError } from '../../errors.ts'
-import type { PrincipalRequest, Settings } from '../../options.ts'
+import type { AuthInfo, PrincipalRequest, Settings } from '../../options.ts'
 import type { PrincipalSource } from '../../store/port.ts'
 import { subjectOf } from './bearer-token.ts'
 
@@ -96,6 +96,6 @@ export function viewOf({ method, url, headers, authInfo }: AppRequest): Principa
     method,
     url,
     headers: view as PrincipalRequest['headers'],
-    ...(authInfo !== undefined && { authInfo }),
+    ...(authInfo !== undefined && { authInfo: authInfo as AuthInfo }),
   }
 }

@@ -19,7 +19,7 @@ export interface MemoryEventStoreOptions {
 }
 
 /** The parts of the memory store. A method runs to its end in one turn of the event loop: that makes it atomic. */
-export class MemoryBackend implements Backend {
+class MemoryBackend implements Backend {
   readonly backend = 'memory'
   readonly traits = { durable: false, reach: 'process', detectsDeadNodes: false } as const
   readonly log: MemoryLog

@@ -2,11 +2,22 @@ import { maskUrl, PersistError } from '../../errors.ts'
 import type { Logger } from '../../logger.ts'
 import type { PostgresPool } from './postgres-driver.ts'
 
-export interface PostgresEventStoreOptions {
+/** Where PostgreSQL is: a URL, or a pool that knows it. One of the two. */
+export type PostgresEventStoreOptions = PostgresSettings & (PostgresByUrl | PostgresByPool)
+
+interface PostgresByUrl {
   /** `postgres://user:password@host:5432/database?schema=…`; everything else in it goes to the driver, `sslmode` too. */
-  readonly url?: string
-  /** Instead of `url`: a pool of pg 8. It is never ended by the store. */
-  readonly pool?: PostgresPool
+  readonly url: string
+  readonly pool?: undefined
+}
+
+interface PostgresByPool {
+  /** A pool of pg 8. It is never ended by the store. */
+  readonly pool: PostgresPool
+  readonly url?: undefined
+}
+
+interface PostgresSettings {
   /** The schema that holds the tables. Default: the URL's `schema`, else `mcp_persist`. */
   readonly schema?: string
   /**

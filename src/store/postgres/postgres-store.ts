@@ -1,7 +1,9 @@
 import { monotonicNow } from '../../clock.ts'
 import { defaultLogger } from '../../logger.ts'
+import { warnOfOtherUnit } from '../../units.ts'
 import { allPositive } from '../common/options.ts'
 import { applyMigrations, planMigrations } from '../migrations/migrate.ts'
+import type { MigrationTarget } from '../migrations/target.ts'
 import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
 import { BackendStore } from '../store.ts'
 import { PostgresAppender } from './postgres-appender.ts'
@@ -25,7 +27,7 @@ import { PostgresTransfer } from './postgres-transfer.ts'
 export type { PostgresEventStoreOptions }
 
 /** The parts of the PostgreSQL store. */
-export class PostgresBackend implements Backend {
+class PostgresBackend implements Backend {
   readonly backend = 'postgres'
   readonly traits = { durable: true, reach: 'network', detectsDeadNodes: true } as const
   readonly log: PostgresLog
@@ -49,6 +51,7 @@ export class PostgresBackend implements Backend {
   constructor(options: PostgresEventStoreOptions) {
     const { pool, timeout = 5000, maxConnections = 10, logger = defaultLogger } = options
     allPositive({ timeout, maxConnections, maxWaiting: options.maxWaiting })
+    warnOfOtherUnit(logger, { milliseconds: { timeout } })
     this.#options = options
     this.#target = resolveTarget(options)
     const { url, schema, masked } = this.#target
@@ -216,7 +219,7 @@ export class PostgresBackend implements Backend {
  */
 export class PostgresEventStore extends BackendStore {
   /** What `mcp-persist migrate` works on. */
-  readonly migrations: PostgresMigrations
+  readonly migrations: MigrationTarget
 
   constructor(options: PostgresEventStoreOptions) {
     const backend = new PostgresBackend(options)

@@ -1,26 +1,9 @@
 import { delay } from '../../clock.ts'
+import { PersistError } from '../../errors.ts'
 import { driverMissing } from '../common/options.ts'
+import { NodeRedisClient } from './node-redis-client.ts'
+import { isNodeRedis, type RedisClient, type RedisClientLike } from './redis-client.ts'
 import type { RedisTarget } from './redis-url.ts'
-
-/** What we use of an ioredis `Redis` or `Cluster`, version 5 or 6. */
-export interface RedisClient {
-  readonly status: string
-  readonly isCluster?: boolean
-  connect(): Promise<unknown>
-  disconnect(reconnect?: boolean): void
-  /** Lower-case names: ioredis 5 finds the keys of a command (and so its node) only for these. */
-  call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown>
-  callBuffer(command: string, ...args: (string | number | Buffer)[]): Promise<unknown>
-  duplicate(...args: unknown[]): RedisClient
-  nodes?(role: 'master'): RedisClient[]
-  on(event: string, listener: (...args: never[]) => void): unknown
-}
-
-/** An ioredis `Redis` or `Cluster`, as a user hands it over. */
-export interface RedisClientLike {
-  readonly status: string
-  duplicate(...args: never[]): unknown
-}
 
 interface Driver {
   readonly Redis: new (options: object) => RedisClient
@@ -84,12 +67,22 @@ export function backoff(attempt: number): number {
   return Math.min(50 * 2 ** Math.min(attempt - 1, 10), 1000) * (0.5 + Math.random() / 2)
 }
 
+/** @throws PersistError `INVALID_ARGUMENT` for what is no client that the store can make its own connections from. */
+export function checkClient(client: RedisClientLike): void {
+  const given = Object(client) as object
+  if (isNodeRedis(given) || ('duplicate' in given && 'status' in given)) return
+  const other = 'isOpen' in given ? ', or for Cluster and Sentinel those of ioredis, or a url' : ''
+  const wanted = `a Redis or Cluster of ioredis, or what createClient() of the package redis returns${other}`
+  throw new PersistError('INVALID_ARGUMENT', `The client of a RedisEventStore must be ${wanted}.`)
+}
+
 /** A client that is not connected yet. A given one is only copied: ours has our options, and is ours to close. */
 export async function createClient(
   source: RedisTarget | RedisClientLike,
   timeout: number,
 ): Promise<RedisClient> {
   const options = connectionOptions(timeout)
+  if (isNodeRedis(source)) return new NodeRedisClient(source, { timeout, retry: backoff })
   if ('duplicate' in source) {
     const client = source as unknown as RedisClient
     if (!client.isCluster) return client.duplicate(options)

@@ -1,6 +1,6 @@
 import { PersistError } from '../../errors.ts'
+import type { RedisClient } from './redis-client.ts'
 import { evaluate } from './redis-connection.ts'
-import type { RedisClient } from './redis-driver.ts'
 import { driverText } from './redis-errors.ts'
 import type { RedisKeys } from './redis-keys.ts'
 import { script } from './redis-script.ts'

@@ -1,5 +1,5 @@
+import type { RedisClient } from './redis-client.ts'
 import { READS, type RedisConnection } from './redis-connection.ts'
-import type { RedisClient } from './redis-driver.ts'
 import type { RedisKeys } from './redis-keys.ts'
 
 /** Keys looked at on each server. */

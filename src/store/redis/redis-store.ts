@@ -1,12 +1,14 @@
 import { monotonicNow, withTimeout } from '../../clock.ts'
 import { errorText, maskUrl, PersistError } from '../../errors.ts'
-import type { Logger } from '../../logger.ts'
+import { defaultLogger, type Logger } from '../../logger.ts'
+import { warnOfOtherUnit } from '../../units.ts'
 import { allPositive } from '../common/options.ts'
 import type { Backend, StoreHealth, StoreStats, SweepResult } from '../port.ts'
 import { BackendStore } from '../store.ts'
 import { RedisBus } from './redis-bus.ts'
+import type { RedisClientLike } from './redis-client.ts'
 import { READS, RedisConnection } from './redis-connection.ts'
-import type { RedisClientLike } from './redis-driver.ts'
+import { checkClient } from './redis-driver.ts'
 import { unavailable } from './redis-errors.ts'
 import { checkServer, describeServers, knowsLayout, LAYOUT, layoutOf, markLayout } from './redis-health.ts'
 import { RedisIndex } from './redis-index.ts'
@@ -20,17 +22,28 @@ import { RedisTasks } from './redis-tasks.ts'
 import { RedisTransfer } from './redis-transfer.ts'
 import { parseRedisUrl } from './redis-url.ts'
 
-export interface RedisEventStoreOptions {
+/** Where Redis is: a URL, or a client that says it. One of the two. */
+export type RedisEventStoreOptions = RedisSettings & (RedisByUrl | RedisByClient)
+
+interface RedisByUrl {
   /**
    * `redis://user:password@host:6379/0`, `rediss://…` with TLS, `redis+cluster://host,host` or
-   * `redis+sentinel://host,host/mymaster`. Either this or `client`.
+   * `redis+sentinel://host,host/mymaster`.
    */
-  readonly url?: string
+  readonly url: string
+  readonly client?: undefined
+}
+
+interface RedisByClient {
   /**
-   * An ioredis `Redis` or `Cluster` (5 or 6), which says where and how to connect. The store makes connections of its own
-   * like it, and neither uses nor closes this one.
+   * An ioredis `Redis` or `Cluster` (5 or 6), or what `createClient()` of the package `redis` (5 or 6) returns: it says where
+   * and how to connect. The store makes connections of its own like it, and neither uses nor closes this one.
    */
-  readonly client?: RedisClientLike
+  readonly client: RedisClientLike
+  readonly url?: undefined
+}
+
+interface RedisSettings {
   /** What every key and channel begins with. Default `mcp-persist:`, or the URL's parameter `keyPrefix`. */
   readonly keyPrefix?: string
   /** Seconds that `forSession()` keeps events. Default 3600. */
@@ -44,7 +57,7 @@ export interface RedisEventStoreOptions {
 }
 
 /** The parts of the Redis store. */
-export class RedisBackend implements Backend {
+class RedisBackend implements Backend {
   readonly backend = 'redis'
   readonly traits
   readonly log: RedisLog
@@ -62,11 +75,13 @@ export class RedisBackend implements Backend {
   #closing: Promise<void> | undefined
 
   constructor(options: RedisEventStoreOptions) {
-    const { url, client, timeout = 5000, maxWaiting = 10_000 } = options
+    const { url, client, timeout = 5000, maxWaiting = 10_000, logger = defaultLogger } = options
     allPositive({ timeout, maxWaiting })
+    warnOfOtherUnit(logger, { milliseconds: { timeout } })
     if ((url === undefined) === (client === undefined)) {
       throw new PersistError('INVALID_ARGUMENT', 'RedisEventStore takes either a url or a client.')
     }
+    if (url === undefined) checkClient(client!)
     const target = url === undefined ? undefined : parseRedisUrl(url)
     const source = target ?? client!
     const cluster = target

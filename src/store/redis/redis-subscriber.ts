@@ -1,7 +1,8 @@
 import { monotonicNow, withTimeout } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
+import type { RedisClient } from './redis-client.ts'
 import type { RedisConnection } from './redis-connection.ts'
-import { backoff, disconnect, type RedisClient } from './redis-driver.ts'
+import { backoff, disconnect } from './redis-driver.ts'
 import { unavailable } from './redis-errors.ts'
 
 /** Without bytes: something may have been missed. */

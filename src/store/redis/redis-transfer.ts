@@ -1,7 +1,7 @@
 import { PersistError } from '../../errors.ts'
 import type { LogPage, Tombstone, Transfer } from '../port.ts'
+import type { RedisClient } from './redis-client.ts'
 import { READS, REPEATABLE, type RedisConnection } from './redis-connection.ts'
-import type { RedisClient } from './redis-driver.ts'
 import { decode, decodeOpen, encode, encodeOpen, expiryOf } from './redis-entry.ts'
 import type { RedisIndex } from './redis-index.ts'
 import type { RedisKeys } from './redis-keys.ts'

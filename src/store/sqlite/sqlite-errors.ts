@@ -40,6 +40,11 @@ export function explain(error: unknown, path: string): PersistError {
     const what = lacking[1] ?? lacking[2]
     return say('NOT_MIGRATED', `The database ${path} lacks a ${what} (${text}); ${way}.`)
   }
+  if (code === 'ERR_DLOPEN_FAILED' || text.startsWith('Could not locate the bindings file')) {
+    const why = text.replace(/\s+/g, ' ').split('. ', 1)[0]
+    const way = 'run `npm rebuild better-sqlite3` with the Node that runs this'
+    return say('DRIVER_MISSING', `The native part of better-sqlite3 cannot be loaded (${why}); ${way}.`)
+  }
   if (code.startsWith('SQLITE_')) {
     return say('STORE_UNAVAILABLE', `The database ${path} failed: ${text} (${code}).`)
   }

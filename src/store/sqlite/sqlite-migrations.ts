@@ -46,13 +46,21 @@ function apply(connection: Connection, { name, checksum, compatible, sql }: Migr
     connection.exec(TABLE)
     if (!hasColumn(connection)) connection.exec(ADD_COLUMN)
     const won = connection.prepare(INSERT).run(name, checksum, Date.now(), compatible).changes === 1
-    if (won) connection.exec(sql)
+    if (won) connection.exec(withoutComments(sql))
     connection.exec('COMMIT')
     return won
   } catch (error) {
     if (connection.inTransaction) connection.exec('ROLLBACK')
     throw error
   }
+}
+
+/**
+ * SQLite keeps a table's text as it was written. Older ones (3.49) take a comma in a comment for one between columns: what
+ * DROP COLUMN leaves of the comment then swallows what comes next.
+ */
+function withoutComments(sql: string): string {
+  return sql.replace(/^ *--.*\n/gm, '')
 }
 
 /** Release 0.1.0 made the table without it. */

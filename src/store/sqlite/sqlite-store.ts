@@ -1,7 +1,8 @@
 import { resolve } from 'node:path'
 import { type Clock, systemClock } from '../../clock.ts'
 import { PersistError } from '../../errors.ts'
-import type { Logger } from '../../logger.ts'
+import { defaultLogger, type Logger } from '../../logger.ts'
+import { warnOfOtherUnit } from '../../units.ts'
 import { allPositive } from '../common/options.ts'
 import type { MigrationTarget } from '../migrations/target.ts'
 import type { Backend, StoreHealth, StoreStats, StoreTraits, SweepResult } from '../port.ts'
@@ -41,7 +42,7 @@ export interface SqliteEventStoreOptions {
 }
 
 /** The parts of the SQLite store. */
-export class SqliteBackend implements Backend {
+class SqliteBackend implements Backend {
   readonly backend = 'sqlite'
   readonly traits: StoreTraits
   readonly log: SqliteLog
@@ -138,7 +139,7 @@ export class SqliteEventStore extends BackendStore {
   }
 }
 
-function check({ path, durability, timeout }: SqliteEventStoreOptions): void {
+function check({ path, durability, timeout, logger = defaultLogger }: SqliteEventStoreOptions): void {
   const refuse = (text: string) => new PersistError('INVALID_ARGUMENT', text)
   if (typeof path !== 'string' || path === '') {
     throw refuse("SqliteEventStore needs a path: new SqliteEventStore('mcp.db').")
@@ -150,4 +151,5 @@ function check({ path, durability, timeout }: SqliteEventStoreOptions): void {
     throw refuse(`durability is 'normal' or 'full', not '${durability}'.`)
   }
   allPositive({ timeout })
+  warnOfOtherUnit(logger, { milliseconds: { timeout } })
 }
