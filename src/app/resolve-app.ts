@@ -250,8 +250,11 @@ function remote(place: Place): ResolvedApp {
 
 function stdio(server: StdioServer): ResolvedApp {
   if (typeof server?.command !== 'string' || server.command === '')
-    throw refuse('a stdio server without a command', 'name the program: { stdio: { command, args } }')
-  return { kind: 'factory', app: new StdioApp(server), maxSessions: MAX_PROCESSES }
+    throw refuse({
+      got: 'a stdio server without a command',
+      hint: 'name the program: { stdio: { command, args } }',
+    })
+  return { kind: 'factory', route: true, app: new StdioApp(server), maxSessions: MAX_PROCESSES }
 }
 
 /** Without what is nobody's business: a password, a key in the query. */

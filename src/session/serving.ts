@@ -207,7 +207,8 @@ export class Serving {
     let how = asked
     for (let attempt = 1; ; attempt += 1) {
       const known = attempt === 1 && live && !live.closed ? { live } : undefined
-      const found = known ?? (await this.#options.owned.find(sessionId, principal, request, { own, endpoint }))
+      const found =
+        known ?? (await this.#options.owned.find(sessionId, principal, request, { own, endpoint }))
       if ('answer' in found) {
         if (this.#isOwed(asked) && found.answer.status === 503) return 'recorded'
         // Whoever has asked looks for a node whose app is there.

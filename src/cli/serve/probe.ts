@@ -4,7 +4,7 @@ import { errorText, isPersistError } from '../../errors.ts'
 import { askApp } from '../../session/live/ask-app.ts'
 import { readMessages } from '../../session/live/local-app.ts'
 import { isResponse, type Message } from '../../session/protocol/json-rpc.ts'
-import { readEvents } from '../../sse.ts'
+import { eventReader } from '../../sse.ts'
 
 export interface Check {
   readonly name: string
@@ -179,7 +179,9 @@ class Asked {
 
 /** Its first event names the endpoint for messages. */
 async function isOld(response: AppResponse): Promise<boolean> {
-  for await (const [first] of readEvents(response.body)) {
+  const read = eventReader()
+  for await (const chunk of response.body) {
+    const [first] = read(chunk)
     if (first) return first.event === 'endpoint'
   }
   return false
