@@ -15,6 +15,12 @@ export interface BacklogOptions {
   readonly onGivenUp: (streamId: string, events: number, error: unknown) => void
 }
 
+/** An event that waits, and when it was said. */
+interface Waiting {
+  readonly event: NewEvent
+  readonly order: number
+}
+
 /** Events of one stream that may wait for the store. */
 const MAX_EVENTS = 1000
 /** Waits between tries, in ms: 100, 200, 400 … 2,000; at the most this many tries, about ten minutes. */
@@ -26,7 +32,7 @@ const MAX_TRIES = 300
  */
 export class Backlog {
   readonly #options: BacklogOptions
-  readonly #waiting = new Map<string, NewEvent[]>()
+  readonly #waiting = new Map<string, Waiting[]>()
   #closed = false
 
   constructor(options: BacklogOptions) {
@@ -41,15 +47,20 @@ export class Backlog {
     return this.#waiting.has(streamId)
   }
 
-  /** Events of one stream, which come after everything that waits in it already. */
-  add(events: readonly NewEvent[], error: unknown): void {
+  /**
+   * Events of one stream. They wait in the order in which they were said: of one that is on its way to the store it may be known
+   * later that it did not get there than of one that was said after it.
+   */
+  add(events: readonly NewEvent[], order: number, error: unknown): void {
     const { streamId } = events[0]!
     const waiting = this.#waiting.get(streamId)
+    const added = events.map((event) => ({ event, order }))
     if (!waiting) {
-      this.#waiting.set(streamId, [...events])
+      this.#waiting.set(streamId, added)
       void this.#retry(streamId)
     } else if (waiting.length + events.length <= MAX_EVENTS) {
-      waiting.push(...events)
+      const later = waiting.findIndex((each) => each.order > order)
+      waiting.splice(later === -1 ? waiting.length : later, 0, ...added)
     } else {
       this.#options.onGivenUp(streamId, events.length, error)
     }
@@ -67,9 +78,9 @@ export class Backlog {
       await delay(Math.min(100 * 2 ** attempt, 2000))
       try {
         await this.#skipStored(streamId, waiting)
-        const events = [...waiting]
-        if (events.length > 0) await this.#options.store(events)
-        waiting.splice(0, events.length)
+        const tried = [...waiting]
+        if (tried.length > 0) await this.#options.store(tried.map(({ event }) => event))
+        waiting.splice(0, tried.length)
       } catch (reason) {
         error = reason
         if (!isPassing(reason)) break
@@ -80,7 +91,7 @@ export class Backlog {
   }
 
   /** A store that did not answer in time may have stored them all the same. This owner is the stream's only writer. */
-  async #skipStored(streamId: string, waiting: NewEvent[]): Promise<void> {
+  async #skipStored(streamId: string, waiting: Waiting[]): Promise<void> {
     const { log, sessionId, lastOf, show } = this.#options
     let events: readonly StoredEvent[] = []
     for (let after = lastOf(streamId); ; ) {
@@ -100,9 +111,9 @@ export class Backlog {
 }
 
 /** The end of what is stored with which that begins which waits. */
-function endOf(stored: readonly StoredEvent[], waiting: readonly NewEvent[]): readonly StoredEvent[] {
+function endOf(stored: readonly StoredEvent[], waiting: readonly Waiting[]): readonly StoredEvent[] {
   let end = stored.slice(-waiting.length)
-  while (!end.every((event, i) => same(event, waiting[i]!))) end = end.slice(1)
+  while (!end.every((event, i) => same(event, waiting[i]!.event))) end = end.slice(1)
   return end
 }
 

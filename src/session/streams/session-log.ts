@@ -46,6 +46,8 @@ export class SessionLog {
    * answered for, or not well. It may come back without its last moments, and others may have read what it had then.
    */
   #highest: number
+  /** Appends, in the order in which they were asked for. */
+  #made = 0
   /** Events that the store was given. */
   #given = 0
   /** The append that was made last. */
@@ -186,13 +188,15 @@ export class SessionLog {
   async #append(events: readonly NewEvent[], touch: boolean, told?: NewEvent): Promise<boolean> {
     const { streamId } = events[0]!
     this.#pending += 1
+    this.#made += 1
+    const order = this.#made
     try {
       const waits = this.#backlog.has(streamId)
-      if (waits) this.#backlog.add(events, undefined)
+      if (waits) this.#backlog.add(events, order, undefined)
       else await this.#store(events, touch, told)
       return !waits
     } catch (error) {
-      this.#failed(streamId, events, error)
+      this.#failed(events, order, error)
       return false
     } finally {
       this.#pending -= 1
@@ -226,7 +230,8 @@ export class SessionLog {
     for (const listener of this.listeners(streamId)) listener.push(update)
   }
 
-  #failed(streamId: string, events: readonly NewEvent[], error: unknown): void {
+  #failed(events: readonly NewEvent[], order: number, error: unknown): void {
+    const { streamId } = events[0]!
     const { sessionId, logger, onStoreError, onLost } = this.#options
     if (isLost(error)) {
       const facts = { sessionId, error: errorText(error) }
@@ -239,7 +244,7 @@ export class SessionLog {
     const listeners = this.listeners(streamId)
     // Somebody cannot hear it now, or nobody is there to: whoever comes finds it in the log or nowhere, and gets it once.
     if (listeners.length === 0 || listeners.some(({ live }) => !live))
-      return void this.#backlog.add(events, error)
+      return void this.#backlog.add(events, order, error)
     for (const { kind, payload } of events) {
       const shown = onStoreError === 'fail' ? asFailure(payload, streamId) : payload
       for (const listener of listeners) {
