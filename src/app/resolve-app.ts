@@ -36,6 +36,7 @@ export type WrappableApp =
   | FastifyLike
   | KoaLike
   | Fetcher
+  /** A function is asked for each request: of a server that moves, or is nowhere for a while. */
   | { readonly url: string | URL | (() => URL | undefined) }
   | { readonly stdio: StdioServer }
 
