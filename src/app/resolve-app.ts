@@ -61,6 +61,7 @@ export type WrappableApp =
   | Fetcher
   | { readonly listener: (req: never, res: never, next: never) => unknown }
   | { readonly factory: ServerFactory }
+  /** A function is asked for each request: of a server that moves, or is nowhere for a while. */
   | { readonly url: string | URL | (() => URL | undefined) }
   | { readonly stdio: StdioServer }
 

@@ -3,8 +3,14 @@ import { FactoryApp } from '../factory-app.ts'
 import { loadStdioSdk } from './load-transport.ts'
 import { StdioBridge } from './stdio-bridge.ts'
 
-/** A server that speaks over its standard input and output, and how it is started. */
+/**
+ * A server that speaks over its standard input and output, and how it is started: once for each session.
+ *
+ * @example
+ * withPersistence({ stdio: { command: 'npx', args: ['-y', 'some-stdio-server'] } }, 'sqlite:mcp.db', 3600).listen(3000)
+ */
 export interface StdioServer {
+  /** A program, by its path or as it is found in `PATH`; no shell reads it. */
   readonly command: string
   readonly args?: readonly string[]
   /** Beside what the SDK passes on by itself, such as `PATH` and `HOME`. */

@@ -125,7 +125,7 @@ export class Upstream {
   /** Throws `AppAway` when the server is nowhere. */
   #open({ method, target, headers, pooled }: Opened): ClientRequest {
     const url = this.#place()
-    if (!url) throw new AppAway('The server has not been started yet.')
+    if (!url) throw new AppAway('No server is running.')
     const secure = url.protocol === 'https:'
     const { protocol, hostname, port, auth } = urlToHttpOptions(url)
     const agent = pooled && (secure ? this.#https : this.#http)
