@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import type { Redis } from 'ioredis'
 import { describe, inject, onTestFinished, test } from 'vitest'
 import { RedisEventStore } from '../../src/store/redis/redis-store.ts'
 import { driver } from '../support/redis-contract.ts'
+import { startRedis } from '../support/services/redis.ts'
 
 const state = { initialize: '{}', protocolVersion: '2025-11-25' }
 const call = (['open', 'message', 'final'] as const).map((kind) => ({ streamId: 'a', kind, payload: 'x' }))
@@ -31,13 +33,16 @@ describe.each(['redisUrl', 'redisClusterUrl'] as const)(
 )
 
 test('on a single server each step of its life is one command, and so is a look at it', async () => {
-  const url = inject('redisUrl')
+  // One of its own: a monitor hears everybody.
+  const server = await startRedis()
+  onTestFinished(() => server.stop())
+  const { url } = server
   const { store, live } = open(url, `life:${randomUUID()}:`)
   await store.nodes.register({ id: 'node', publicKey: 'k', profile: '{}' }, 60_000)
   await live('first')
   const client = driver(url)
   onTestFinished(() => client.disconnect())
-  const monitor = await (client as import('ioredis').Redis).monitor()
+  const monitor = await (client as Redis).monitor()
   onTestFinished(() => monitor.disconnect())
   const steps: string[] = []
   let resolve = () => {}
@@ -46,7 +51,7 @@ test('on a single server each step of its life is one command, and so is a look 
   })
   monitor.on('monitor', (_time: string, [command, ...args]: string[], source: string) => {
     if (args[0] === 'over') resolve()
-    // What scripts call is said to come from them. Other tests use the same server.
+    // What scripts call is said to come from them.
     else if (source !== 'lua' && args.some((arg) => arg.includes('{second}'))) steps.push(command!)
   })
   await live('second')
