@@ -133,12 +133,13 @@ export class Doors {
       if ('malformed' in shape) return { refusal: refuse(400, `Bad Request: ${shape.malformed}`) }
     }
     const [left, came] = [inner as RequestShape, outer as RequestShape]
-    const [here, whole] = [left, came].map((shape) => this.#endpoints.find(shape))
+    const here = this.#endpoints.find(left)
+    const whole = came === left ? here : this.#endpoints.find(came)
     // A route answers wherever it is mounted; an app has its own idea of its other paths.
     if (this.#options.resolved.route && mounted)
       return { url: came.url, endpoint: whole?.name ?? plainName(came.url) }
     // What the router has taken away is a part of where the client is: a tenant, perhaps.
-    if (here) return spelt(left, { ...here, name: prefixOf(came, left) + here.name })
+    if (here) return spelt(left, came === left ? here : { ...here, name: prefixOf(came, left) + here.name })
     if (!whole) return { app: left }
     // Where nothing is left, it was mounted at the endpoint itself.
     if (left.path === '/') return spelt(came, whole)

@@ -1,4 +1,5 @@
 import type { RequestListener } from 'node:http'
+import { WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js'
 import fastify from 'fastify'
 import { describe, expect, expectTypeOf, it, onTestFinished } from 'vitest'
 import { type PersistOptions, withPersistence } from '../../src/index.ts'
@@ -227,4 +228,24 @@ describe('objects of frameworks that make their handler', () => {
     await expectPersistent(`${origin}/mcp`, handler)
     expect(initialised).toBe(1)
   })
+})
+
+it('an app that opens no sessions works as it did, and the log says so, once', async () => {
+  const { lines, logger } = keptLogger()
+  const stateless = async (request: Request) => {
+    const transport = new WebStandardStreamableHTTPServerTransport({ enableJsonResponse: true })
+    await factory().connect(transport as never)
+    return transport.handleRequest(request)
+  }
+  const { origin } = await serve(stateless, { logger })
+  const client = new RawClient(`${origin}/mcp`)
+  for (let i = 0; i < 2; i += 1) {
+    const response = await client.post(client.initialize())
+    expect(response.status).toBe(200)
+    expect(response.headers.get('mcp-session-id')).toBeNull()
+    await response.text()
+  }
+  expect(lines.filter(({ message }) => message.includes('opens no sessions'))).toMatchObject([
+    { level: 'warn', facts: { path: '/mcp' } },
+  ])
 })
