@@ -5,6 +5,8 @@ export interface Row {
   readonly sdk: 'v1' | 'v2'
   /** The store gets a client of this package. Default: a URL. */
   readonly client?: 'ioredis' | 'redis' | 'pg'
+  /** The server is one over stdio, a process for each session. */
+  readonly stdio?: true
   /** Beside the package; `newest` is that of the range that package.json has. */
   readonly packages: Readonly<Record<string, string>>
 }
@@ -29,6 +31,10 @@ export const MATRIX: readonly Row[] = [
   { node: 20, store: 'sqlite', sdk: 'v1', packages: { '@modelcontextprotocol/sdk': '1.30.0', ...SQLITE } },
   { node: 20, store: 'sqlite', sdk: 'v2', packages: { '@modelcontextprotocol/server': '2.0.0', ...SQLITE } },
   { node: 20, store: 'sqlite', sdk: 'v2', packages: { ...V2, ...SQLITE } },
+  ...['2.0.0', '^2.4.0'].map((version): Row => {
+    const sdk = { '@modelcontextprotocol/server': version, '@modelcontextprotocol/client': version }
+    return { node: 20, store: 'sqlite', sdk: 'v2', stdio: true, packages: { ...sdk, ...SQLITE } }
+  }),
   // The drivers
   { node: 20, store: 'sqlite', sdk: 'v1', packages: { ...V1, 'better-sqlite3': '12.0.0' } },
   { node: 20, store: 'redis', sdk: 'v1', packages: { ...V1, ioredis: '5.4.0' } },

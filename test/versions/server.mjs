@@ -1,9 +1,11 @@
 // The quick start, as a user of that release of the SDK writes it. `SDK`: v1 or v2; `CLIENT`: the store gets a client of this
 // package in place of the URL.
+// `STDIO`: the server is a process for each session, which this file starts anew with `stdio` as its argument.
 import { openStore, PostgresEventStore, RedisEventStore, withPersistence } from 'mcp-persist'
 import { z } from 'zod'
 
-const { SDK, CLIENT, MCP_PERSIST_URL, PORT } = process.env
+const { SDK, CLIENT, STDIO, MCP_PERSIST_URL, PORT } = process.env
+const isChild = process.argv[2] === 'stdio'
 const pause = () => new Promise((resolve) => setTimeout(resolve, 200))
 const text = (value) => ({ content: [{ type: 'text', text: value }] })
 
@@ -17,7 +19,7 @@ function buildServer() {
   let calls = 0
   server.registerTool('count', { description: 'Counts its calls' }, async () => {
     calls += 1
-    return text(`call ${calls}, process ${process.pid}`)
+    return text(`call ${calls}, process ${isChild ? process.ppid : process.pid}`)
   })
   const from = z.number().int()
   server.registerTool(
@@ -59,5 +61,13 @@ async function store() {
   }
 }
 
-const server = withPersistence(() => buildServer(), await store(), { ttl: 60, retryInterval: 200, lease: 2 })
-server.listen(Number(PORT), '127.0.0.1', () => console.log('ready'))
+if (isChild) {
+  const { StdioServerTransport } = await import('@modelcontextprotocol/server/stdio')
+  process.stdin.once('end', () => process.exit(0))
+  await buildServer().connect(new StdioServerTransport())
+} else {
+  const stdio = { command: process.execPath, args: [process.argv[1], 'stdio'], env: { SDK } }
+  const app = STDIO ? { stdio } : () => buildServer()
+  const server = withPersistence(app, await store(), { ttl: 60, retryInterval: 200, lease: 2 })
+  server.listen(Number(PORT), '127.0.0.1', () => console.log('ready'))
+}

@@ -32,11 +32,11 @@ async function run(row: Row): Promise<string> {
     postgres: row.client ? postgres.url : `${postgres.url}?schema=${schema}`,
   }
   const port = await freePort()
-  const { SDK, CLIENT } = { SDK: row.sdk, CLIENT: row.client }
+  const { SDK, CLIENT, STDIO } = { SDK: row.sdk, CLIENT: row.client, STDIO: row.stdio && '1' }
   const host = await HostProcess.start({
     node: release.node,
     args: [join(folder, 'server.mjs')],
-    env: { SDK, CLIENT, SCHEMA: schema, MCP_PERSIST_URL: urls[row.store], PORT: `${port}` },
+    env: { SDK, CLIENT, STDIO, SCHEMA: schema, MCP_PERSIST_URL: urls[row.store], PORT: `${port}` },
     ready: /^ready$/m,
   })
   try {
@@ -54,7 +54,7 @@ async function run(row: Row): Promise<string> {
 
 let failed = 0
 for (const row of MATRIX) {
-  const how = `Node ${row.node}  ${row.store.padEnd(8)}  ${(row.client ? 'client' : 'URL').padEnd(6)}`
+  const how = `Node ${row.node}  ${row.store.padEnd(8)}  ${(row.stdio ? 'stdio' : row.client ? 'client' : 'URL').padEnd(6)}`
   const started = performance.now()
   try {
     const packages = await run(row)

@@ -1,5 +1,5 @@
-import { monotonicNow } from '../clock.ts'
-import type { SessionRequest } from './live/handling.ts'
+import { monotonicNow } from '../../clock.ts'
+import type { SessionRequest } from '../live/handling.ts'
 
 /** Milliseconds that an owner is believed to be one since it has last answered. */
 const BELIEVED = 3000
