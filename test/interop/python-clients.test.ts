@@ -4,8 +4,9 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type Backend, backends, storeSpace } from '../support/backends.ts'
-import { hostCluster } from '../support/cluster.ts'
+import { type HostedCluster, hostCluster } from '../support/cluster.ts'
 import { CuttingProxy } from '../support/net/cutting-proxy.ts'
+import type { HostProcess } from '../support/process.ts'
 import { within } from '../support/wait.ts'
 import { pythonWith } from './pypi.ts'
 
@@ -48,8 +49,7 @@ async function drive(python: string, kind: string, shape: string, backend: Backe
       for await (const text of lines) {
         const line = JSON.parse(text) as Line
         if (line.now === 'cut') network.cutNow()
-        // Its `initialize` was the first request that the round robin saw, and went to the first node.
-        else if (line.now === 'kill') await cluster.nodes[0]!.host.kill()
+        else if (line.now === 'kill') await ownerOf(cluster).kill()
         else last = line.step!
         if (line.wrong !== undefined) wrong.push(`${line.step}: ${line.wrong}`)
       }
@@ -64,6 +64,14 @@ async function drive(python: string, kind: string, shape: string, backend: Backe
     await cluster.close()
     await space.remove()
   }
+}
+
+/** Where the app has opened the session: a client may have asked something else at another node before. */
+function ownerOf({ journal, nodes }: HostedCluster): HostProcess {
+  const opened = journal.entries().find(({ what }) => what === 'initialized')
+  const owner = nodes.find(({ host }) => host.pid === opened?.pid)
+  if (!owner) throw new Error('No node has opened a session.')
+  return owner.host
 }
 
 describe.each(CLIENTS)('%s', (kind, requirement) => {
