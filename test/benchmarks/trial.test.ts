@@ -13,9 +13,14 @@ const PROGRAMS: Record<string, { args: string[]; rows: RegExp; count: number }> 
   'age.ts': { args: ['--store', 'postgres'], rows: /^\| postgres, .*\d \|$/gm, count: 9 },
   'hop.ts': { args: ['--store', 'postgres'], rows: /^\| postgres\b.*[\d)] \|$/gm, count: 3 },
   'life.ts': { args: ['--store', 'sqlite'], rows: /^\| sqlite, .*\d \|$/gm, count: 4 },
+  'nodes.ts': { args: ['--store', 'sqlite'], rows: /^\| sqlite, .*\d \|$/gm, count: 3 },
   'sessions.ts': { args: ['--store', 'sqlite'], rows: /^\| .*\|\s+-?[\d.]+ \|$/gm, count: 14 },
   'store.ts': { args: [], rows: /^\| (sqlite|redis|postgres)\b.*\|\s+[\d.]+ \|$/gm, count: 45 },
-  'tool-call.ts': { args: ['--shape', 'express'], rows: /^express +\d+ +\d+ \/ +\d+ +\d+\.\d+ /gm, count: 2 },
+  'tool-call.ts': {
+    args: ['--store', 'sqlite', '--shape', 'express'],
+    rows: /^\| sqlite, express, .*\d \|$/gm,
+    count: 4,
+  },
 }
 
 test('every benchmark has its trial run here', () => {
