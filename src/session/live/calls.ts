@@ -6,7 +6,7 @@ import {
   isAppGone,
   isEventStream,
 } from '../../app/app.ts'
-import { monotonicNow } from '../../clock.ts'
+import { delay, monotonicNow } from '../../clock.ts'
 import { errorText } from '../../errors.ts'
 import { FewMap } from '../../few.ts'
 import type { Settings } from '../../options.ts'
@@ -65,7 +65,12 @@ export interface CallsOptions {
   readonly onEnd: () => void
 }
 
+/** Milliseconds that the answer to another node waits for what the call says. */
+const QUICK = 2
+
 interface Running {
+  /** Settles when the end of its stream is stored, or somebody else's affair. */
+  readonly over: Promise<void>
   readonly call: Call
   readonly request: AppRequest
   /** How often it was begun. */
@@ -161,6 +166,8 @@ export class Calls {
       // The record stands before anything the app says, because both go the same way in the order of the calls.
       if (!remote) log.open(streamId, openPayload(request))
       void call.run(response)
+      // The other node follows from here on. What a quick call says goes to it in one message with this answer.
+      if (remote) await Promise.race([running.over, delay(QUICK)])
       return answer
     } catch (error) {
       if (error instanceof SessionLeft) throw error
@@ -367,6 +374,10 @@ export class Calls {
 
   #begin({ streamId, requests, request, runs, how }: Begun): Running {
     const { local, settings, log, ids, pace, primes, onAnswered, onEnd } = this.#options
+    let end = () => {}
+    const over = new Promise<void>((resolve) => {
+      end = resolve
+    })
     const call: Call = new Call({
       streamId,
       requests,
@@ -381,11 +392,12 @@ export class Calls {
       onBroken: () => void this.#lost(running),
       onEnd: () => {
         if (this.#running.get(streamId)?.call === call) this.#running.delete(streamId)
+        end()
         onEnd()
       },
       logger: settings.logger,
     })
-    const running: Running = { call, request, runs }
+    const running: Running = { call, request, runs, over }
     this.#running.set(streamId, running)
     this.#askedAgain.began(streamId)
     return running

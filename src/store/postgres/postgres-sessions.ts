@@ -91,6 +91,8 @@ export class PostgresSessions implements SessionTable {
     const hasRoom = limit === undefined ? sql`true` : sql`(${this.#countOf(principal!, limit)}) < ${limit}`
     // So long that the first appends need not write the log's row.
     const later = sql`now() + 1.1 * ${span(session.ttl)}`
+    // Others see the record at once, and it need not be on the disk: whatever is stored in the session later takes it there,
+    // for what is written first is flushed first. A server that crashes before loses a session in which nothing was said.
     // The record goes first: of two that race for an id the second waits here. What it overwrites is the very record
     // (told by its epoch) that was seen dead when the statement began, never the one the first has just made.
     const appender = await this.#appender.id()
@@ -117,7 +119,7 @@ export class PostgresSessions implements SessionTable {
         log_id = excluded.log_id, epoch = excluded.epoch, generation = excluded.generation, appender = excluded.appender,
         base = 0, kept = 0, floor = 0,
         expires_at = excluded.expires_at, sweep_at = excluded.sweep_at
-      RETURNING log_id`)
+      RETURNING log_id, set_config('synchronous_commit', 'off', true)`)
     const [log] = made
     if (log) {
       this.#appender.remember(session.id, {
