@@ -5,7 +5,6 @@ import { describe, expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
-const readme = read('README.md')
 const examples = filesIn('examples', '.ts').map((path) => ({ path, code: squeeze(read(path)) }))
 const documents = [
   'README.md',
@@ -16,7 +15,7 @@ const documents = [
   ...filesIn('examples', '.md'),
 ]
 
-describe('the code in README.md and docs/ stands in a file under examples/', () => {
+describe('the code in the documents stands in a file under examples/', () => {
   const blocks = documents.flatMap((path) =>
     [...read(path).matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code!),
   )
@@ -31,28 +30,37 @@ describe('the code in README.md and docs/ stands in a file under examples/', () 
   })
 })
 
-describe('README.md names', () => {
+describe('the tables name', () => {
   const options = /export interface PersistOptions \{(.*?)\n\}/s.exec(read('src/options.ts'))?.[1] ?? ''
   const codes = /export type ErrorCode =(.*?)\n\n/s.exec(read('src/errors.ts'))?.[1] ?? ''
 
   test.each([...options.matchAll(/^ {2}readonly (\w+)\?:/gm)].map(([, name]) => name!))(
     'the option %s',
-    (name) => expect(rows('Options')).toContain(name),
+    (name) => expect(rows('docs/options.md')).toContain(name),
   )
   test.each([...codes.matchAll(/'([A-Z_]+)'/g)].map(([, code]) => code!))('the error %s', (code) =>
-    expect(rows('Errors')).toContain(code),
+    expect(rows('docs/errors.md')).toContain(code),
   )
   test('no option and no error that does not exist', () => {
-    for (const name of rows('Options')) expect(options).toMatch(new RegExp(`readonly ${name}\\?:`))
-    for (const code of rows('Errors')) expect(codes).toContain(`'${code}'`)
+    for (const name of rows('docs/options.md')) expect(options).toMatch(new RegExp(`readonly ${name}\\?:`))
+    for (const code of rows('docs/errors.md')) expect(codes).toContain(`'${code}'`)
   })
 })
 
-test('every script that README.md tells people to run exists', () => {
+test('every script that a document tells people to run exists', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
-  const told = [...readme.matchAll(/npm (?:run ([\w:]+)|(test))/g)].map(([, run, test]) => run ?? test!)
+  const told = documents.flatMap((path) =>
+    [...read(path).matchAll(/npm (?:run ([\w:]+)|(test))/g)].map(([, run, test]) => run ?? test!),
+  )
   expect(told).toContain('demo')
   for (const name of told) expect(Object.keys(scripts)).toContain(name)
+})
+
+test('the README is short, and has the two commands of a clone', () => {
+  const readme = read('README.md')
+  expect(readme.split('\n').length).toBeLessThan(190)
+  for (const command of ['npm install && npm run demo', 'npm install && npm test'])
+    expect(readme).toContain(command)
 })
 
 test.each(documents)('the links of %s lead somewhere', (path) => {
@@ -65,13 +73,9 @@ test.each(documents)('the links of %s lead somewhere', (path) => {
   }
 })
 
-/** The first cells of the table under a heading. */
-function rows(heading: string): string[] {
-  return [...section(heading).matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name!)
-}
-
-function section(heading: string): string {
-  return new RegExp(`^#+ ${heading}\\n(.*?)(?=^#)`, 'ms').exec(readme)?.[1] ?? ''
+/** The first cells of the tables of a document. */
+function rows(path: string): string[] {
+  return [...read(path).matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name!)
 }
 
 function anchors(path: string): string[] {
