@@ -41,7 +41,8 @@ function colour(line: string): string {
   return '#e5e7eb'
 }
 
-const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
+const escaped = (text: string) =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
 const rows = lines.map(
   (line, index) =>
     `<text x="24" y="${58 + index * HEIGHT}" fill="${colour(line)}" xml:space="preserve">${escaped(line)}</text>`,

@@ -11,7 +11,7 @@ const documents = [
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
-  ...filesIn('docs', '.md'),
+  ...filesIn('docs', '.md').filter((path) => !path.startsWith('docs/reference/')),
   ...filesIn('examples', '.md'),
 ]
 
@@ -54,6 +54,20 @@ test('every script that a document tells people to run exists', () => {
   )
   expect(told).toContain('demo')
   for (const name of told) expect(Object.keys(scripts)).toContain(name)
+})
+
+test('what docs/troubleshooting.md quotes is said by the sources', () => {
+  const sources = filesIn('src', '.ts').map(read).join('\n')
+  const [, client = '', log = ''] = read('docs/troubleshooting.md').split(
+    /^## What (?:a client sees|the log says)$/m,
+  )
+  const quoted = [client, log].flatMap((part) =>
+    [...part.matchAll(/^(?:\| |### )`([^`]+)`/gm)].map(([, message]) => message!),
+  )
+  expect(quoted.length).toBeGreaterThan(10)
+  // What the app or the protocol says is not ours.
+  const ours = quoted.filter((message) => !/^(?:400 No valid|\d+$)/.test(message))
+  for (const message of ours) expect(sources).toContain(message.replace(/^404 /, ''))
 })
 
 test('the README is short, and has the two commands of a clone', () => {
