@@ -78,5 +78,5 @@ mkdirSync(folder, { recursive: true })
 for (const [entry, title] of Object.entries(ENTRIES)) {
   const exported = model(entry).members.filter((each) => !('isExported' in each) || each.isExported)
   const sections = exported.map((each) => section(each, 2))
-  writeFileSync(`${folder}/${entry}.md`, `# ${title}\n\n${sections.join('\n\n')}\n`)
+  writeFileSync(`${folder}/${entry}.md`, `# API of ${title}\n\n${sections.join('\n\n')}\n`)
 }

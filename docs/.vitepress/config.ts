@@ -11,7 +11,7 @@ export default defineConfig({
   title: 'mcp-persist',
   description: 'Sessions of MCP servers that survive restarts, deploys and load balancers',
   cleanUrls: true,
-  // The reference has an anchor for each option.
+  head: [['link', { rel: 'icon', href: 'data:,' }]],
   markdown: {
     config: (md) => md.core.ruler.push('source-links', ({ tokens, env }) => link(tokens, env.path)),
   },

@@ -30,20 +30,20 @@ describe('the code in the documents stands in a file under examples/', () => {
   })
 })
 
-describe('the tables name', () => {
+describe('the docs name', () => {
   const options = /export interface PersistOptions \{(.*?)\n\}/s.exec(read('src/options.ts'))?.[1] ?? ''
   const codes = /export type ErrorCode =(.*?)\n\n/s.exec(read('src/errors.ts'))?.[1] ?? ''
 
   test.each([...options.matchAll(/^ {2}readonly (\w+)\?:/gm)].map(([, name]) => name!))(
     'the option %s',
-    (name) => expect(rows('docs/options.md')).toContain(name),
+    (name) => expect(entries('docs/options.md')).toContain(name),
   )
   test.each([...codes.matchAll(/'([A-Z_]+)'/g)].map(([, code]) => code!))('the error %s', (code) =>
-    expect(rows('docs/errors.md')).toContain(code),
+    expect(entries('docs/errors.md')).toContain(code),
   )
   test('no option and no error that does not exist', () => {
-    for (const name of rows('docs/options.md')) expect(options).toMatch(new RegExp(`readonly ${name}\\?:`))
-    for (const code of rows('docs/errors.md')) expect(codes).toContain(`'${code}'`)
+    for (const name of entries('docs/options.md')) expect(options).toMatch(new RegExp(`readonly ${name}\\?:`))
+    for (const code of entries('docs/errors.md')) expect(codes).toContain(`'${code}'`)
   })
 })
 
@@ -87,9 +87,9 @@ test.each(documents)('the links of %s lead somewhere', (path) => {
   }
 })
 
-/** The first cells of the tables of a document. */
-function rows(path: string): string[] {
-  return [...read(path).matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name!)
+/** What has a heading of its own, or the first cell of a row. */
+function entries(path: string): string[] {
+  return [...read(path).matchAll(/^(?:### `(\w+)`$|\| `([A-Z_]+)` +\|)/gm)].map(([, a, b]) => a ?? b!)
 }
 
 function anchors(path: string): string[] {
