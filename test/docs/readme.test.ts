@@ -56,6 +56,11 @@ test('every script that a document tells people to run exists', () => {
   for (const name of told) expect(Object.keys(scripts)).toContain(name)
 })
 
+test('docs/quick-start.md is the quick start of the README', () => {
+  const start = /^## Quick start\n(.*?)^## /ms.exec(read('README.md'))![1]!
+  expect(read('docs/quick-start.md')).toContain(start.trim())
+})
+
 test('what docs/troubleshooting.md quotes is said by the sources', () => {
   const sources = filesIn('src', '.ts').map(read).join('\n')
   const [, client = '', log = ''] = read('docs/troubleshooting.md').split(
