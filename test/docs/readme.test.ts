@@ -56,6 +56,22 @@ test('every script that a document tells people to run exists', () => {
   for (const name of told) expect(Object.keys(scripts)).toContain(name)
 })
 
+test('every command line of the documents has commands and flags that exist', () => {
+  const code = filesIn('src/cli', '.ts').map(read).join('\n')
+  const told = documents.flatMap((path) =>
+    [...read(path).matchAll(/npx mcp-persist ([a-z]+)([^\n`#]*)/g)].map(([, command, rest]) => ({
+      command: command!,
+      flags: (rest!.split(' -- ')[0]!.match(/--[a-z-]+/g) ?? []).filter((flag) => flag !== '--'),
+    })),
+  )
+  expect(told.length).toBeGreaterThan(20)
+  for (const { command, flags } of told) {
+    expect(code).toMatch(new RegExp(`command\\('${command}\\b`))
+    for (const flag of flags)
+      expect(code, `${command} ${flag}`).toMatch(new RegExp(`${flag}\\b|'${flag.slice(2)}'`))
+  }
+})
+
 test('docs/quick-start.md is the quick start of the README', () => {
   const start = /^## Quick start\n(.*?)^## /ms.exec(read('README.md'))![1]!
   expect(read('docs/quick-start.md')).toContain(start.trim())
