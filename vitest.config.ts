@@ -6,7 +6,7 @@ const SYSTEM = [
   ...under('cluster', 'e2e', 'conformance', 'frameworks', 'fuzz', 'security', 'serve', 'soak'),
   // These start processes, or run thousands of worlds to show that the simulator can fail.
   'test/bundlers/esbuild.test.ts',
-  'test/docs/examples.test.ts',
+  'test/docs/{examples,quickstart}.test.ts',
   'test/simulator/zoo.test.ts',
 ]
 /** `npm run test:bundlers`: installs frameworks, and builds with them. */

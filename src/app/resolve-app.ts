@@ -230,7 +230,7 @@ function checked(given: string | URL): URL {
   if (url.search !== '' || url.hash !== '')
     throw refuse({
       got: named(text),
-      hint: 'it must end with the path, for each request brings a query of its own',
+      hint: 'it must end with the path, because each request has its own query',
     })
   return url
 }

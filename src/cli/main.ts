@@ -30,7 +30,7 @@ const EXIT = { done: 0, failed: 1, usage: 2 } as const
 
 function createProgram(): Command {
   const program = new Command('mcp-persist')
-    .description('Serves MCP servers with persistent sessions, and looks after the store of these.')
+    .description('Serves MCP servers with persistent sessions, and looks after their store.')
     .version(packageVersion())
     .showHelpAfterError(false)
     .exitOverride()

@@ -5,18 +5,17 @@ import { describe, expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
-const readme = read('README.md')
 const examples = filesIn('examples', '.ts').map((path) => ({ path, code: squeeze(read(path)) }))
 const documents = [
   'README.md',
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
-  ...filesIn('docs', '.md'),
+  ...filesIn('docs', '.md').filter((path) => !path.startsWith('docs/reference/')),
   ...filesIn('examples', '.md'),
 ]
 
-describe('the code in README.md and docs/ stands in a file under examples/', () => {
+describe('the code in the documents stands in a file under examples/', () => {
   const blocks = documents.flatMap((path) =>
     [...read(path).matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code!),
   )
@@ -31,28 +30,72 @@ describe('the code in README.md and docs/ stands in a file under examples/', () 
   })
 })
 
-describe('README.md names', () => {
+describe('the docs name', () => {
   const options = /export interface PersistOptions \{(.*?)\n\}/s.exec(read('src/options.ts'))?.[1] ?? ''
   const codes = /export type ErrorCode =(.*?)\n\n/s.exec(read('src/errors.ts'))?.[1] ?? ''
 
   test.each([...options.matchAll(/^ {2}readonly (\w+)\?:/gm)].map(([, name]) => name!))(
     'the option %s',
-    (name) => expect(rows('Options')).toContain(name),
+    (name) => expect(entries('docs/options.md')).toContain(name),
   )
   test.each([...codes.matchAll(/'([A-Z_]+)'/g)].map(([, code]) => code!))('the error %s', (code) =>
-    expect(rows('Errors')).toContain(code),
+    expect(entries('docs/errors.md')).toContain(code),
   )
   test('no option and no error that does not exist', () => {
-    for (const name of rows('Options')) expect(options).toMatch(new RegExp(`readonly ${name}\\?:`))
-    for (const code of rows('Errors')) expect(codes).toContain(`'${code}'`)
+    for (const name of entries('docs/options.md')) expect(options).toMatch(new RegExp(`readonly ${name}\\?:`))
+    for (const code of entries('docs/errors.md')) expect(codes).toContain(`'${code}'`)
   })
 })
 
-test('every script that README.md tells people to run exists', () => {
+test('every script that a document tells people to run exists', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
-  const told = [...readme.matchAll(/npm (?:run ([\w:]+)|(test))/g)].map(([, run, test]) => run ?? test!)
+  const told = documents.flatMap((path) =>
+    [...read(path).matchAll(/npm (?:run ([\w:]+)|(test))/g)].map(([, run, test]) => run ?? test!),
+  )
   expect(told).toContain('demo')
   for (const name of told) expect(Object.keys(scripts)).toContain(name)
+})
+
+test('every command line of the documents has commands and flags that exist', () => {
+  const code = filesIn('src/cli', '.ts').map(read).join('\n')
+  const told = documents.flatMap((path) =>
+    [...read(path).matchAll(/npx mcp-persist ([a-z]+)([^\n`#]*)/g)].map(([, command, rest]) => ({
+      command: command!,
+      flags: (rest!.split(' -- ')[0]!.match(/--[a-z-]+/g) ?? []).filter((flag) => flag !== '--'),
+    })),
+  )
+  expect(told.length).toBeGreaterThan(20)
+  for (const { command, flags } of told) {
+    expect(code).toMatch(new RegExp(`command\\('${command}\\b`))
+    for (const flag of flags)
+      expect(code, `${command} ${flag}`).toMatch(new RegExp(`${flag}\\b|'${flag.slice(2)}'`))
+  }
+})
+
+test('docs/quick-start.md is the quick start of the README', () => {
+  const start = /^## Quick start\n(.*?)^## /ms.exec(read('README.md'))![1]!
+  expect(read('docs/quick-start.md')).toContain(start.trim())
+})
+
+test('what docs/troubleshooting.md quotes is said by the sources', () => {
+  const sources = filesIn('src', '.ts').map(read).join('\n')
+  const [, client = '', log = ''] = read('docs/troubleshooting.md').split(
+    /^## What (?:a client sees|the log says)$/m,
+  )
+  const quoted = [client, log].flatMap((part) =>
+    [...part.matchAll(/^(?:\| |### )`([^`]+)`/gm)].map(([, message]) => message!),
+  )
+  expect(quoted.length).toBeGreaterThan(10)
+  // What the app or the protocol says is not ours.
+  const ours = quoted.filter((message) => !/^(?:400 No valid|\d+$)/.test(message))
+  for (const message of ours) expect(sources).toContain(message.replace(/^404 /, ''))
+})
+
+test('the README is short, and has the two commands of a clone', () => {
+  const readme = read('README.md')
+  expect(readme.split('\n').length).toBeLessThan(190)
+  for (const command of ['npm install && npm run demo', 'npm install && npm test'])
+    expect(readme).toContain(command)
 })
 
 test.each(documents)('the links of %s lead somewhere', (path) => {
@@ -65,13 +108,9 @@ test.each(documents)('the links of %s lead somewhere', (path) => {
   }
 })
 
-/** The first cells of the table under a heading. */
-function rows(heading: string): string[] {
-  return [...section(heading).matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name!)
-}
-
-function section(heading: string): string {
-  return new RegExp(`^#+ ${heading}\\n(.*?)(?=^#)`, 'ms').exec(readme)?.[1] ?? ''
+/** What has a heading of its own, or the first cell of a row. */
+function entries(path: string): string[] {
+  return [...read(path).matchAll(/^(?:### `(\w+)`$|\| `([A-Z_]+)` +\|)/gm)].map(([, a, b]) => a ?? b!)
 }
 
 function anchors(path: string): string[] {

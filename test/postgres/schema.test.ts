@@ -294,7 +294,7 @@ test('a pool of the user is used, listened beside, and never ended', async () =>
 test('wrong options are refused at once, with a sentence', () => {
   const make = (options: object) => () => new PostgresEventStore(options as PostgresEventStoreOptions)
   expect(make({})).toThrow(/url or a pool/)
-  expect(make({ url: 'mysql://a:secret@b/c' })).toThrow(/mysql:\/\/a:\*\*\*@b\/c is no PostgreSQL URL/)
+  expect(make({ url: 'mysql://a:secret@b/c' })).toThrow(/mysql:\/\/a:\*\*\*@b\/c is not a PostgreSQL URL/)
   expect(make({ url: 'postgres://h/d', schema: '' })).toThrow(/schema name/)
   expect(make({ url: 'postgres://h/d', schema: 'x'.repeat(64) })).toThrow(/schema name/)
   expect(make({ url: 'postgres://h/d', listenUrl: 'redis://h' })).toThrow(/listenUrl/)

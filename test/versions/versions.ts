@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { errorText } from '../../src/errors.ts'
+import { quickStart } from '../docs/quickstart.ts'
 import { freePort } from '../support/net/listen.ts'
 import { nodeRelease } from '../support/node-release.ts'
 import { tarball } from '../support/packed.ts'
@@ -41,6 +42,8 @@ async function run(row: Row): Promise<string> {
   })
   try {
     await smoke(host, `http://127.0.0.1:${port}/mcp`)
+    // The quick start is of these: it runs on each Node.
+    if (row.store === 'sqlite' && row.sdk === 'v1') await quickStart(folder, release.node)
   } catch (error) {
     throw new Error(`${errorText(error)}\n${host.output}`, { cause: error })
   } finally {

@@ -141,6 +141,6 @@ function describe({ position, streamId, kind, payload }: StoredEvent, { full }: 
 function noLog(sessionId: string): PersistError {
   return new PersistError(
     'SESSION_GONE',
-    `There is no log of session ${sessionId}; it has expired or never was.`,
+    `There is no log of session ${sessionId}; it has expired or never existed.`,
   )
 }

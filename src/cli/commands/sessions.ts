@@ -110,6 +110,6 @@ function owner({ owner, ownerAlive }: SessionRecord): string {
 function gone(id: string): PersistError {
   return new PersistError(
     'SESSION_GONE',
-    `There is no session ${id}; it has expired, was terminated or never was.`,
+    `There is no session ${id}; it has expired, was terminated or never existed.`,
   )
 }

@@ -18,7 +18,7 @@ export const PERSIST_FLAGS = {
   ttl: seconds('how long events can be replayed, and a session lives after its last use (default: 3600)'),
   sessions: text('shared|sticky', 'sticky: the load balancer pins sessions to processes (default: shared)'),
   path: text('path', 'path of the MCP endpoint, here and at the server (default: /mcp)'),
-  idle: seconds('how long nobody uses a session before its live instance is released (default: the ttl)'),
+  idle: seconds('how long a session may be unused before its live instance is released (default: the ttl)'),
   takeover: text(
     'same-credential|any',
     'who may bring a session back whose process is gone (default: same-credential)',

@@ -113,7 +113,7 @@ function toolsOf(answer: Message | undefined): string {
 async function refusal(app: Asked, status: number, messages: readonly Message[]): Promise<string> {
   const error = messages.find(isResponse)?.error
   if (error) return `it refused initialize: ${error.message}`
-  if (status === 200) return 'what it answered to initialize is no answer of MCP'
+  if (status === 200) return 'its answer to initialize is not an MCP answer'
   if (status === 401 || status === 403)
     return `it wants credentials (${status}): whether it hands out session ids cannot be seen without`
   const old = await app.oldTransport()

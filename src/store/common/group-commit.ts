@@ -76,7 +76,7 @@ export class GroupCommit<T, R> {
     if (isFull || (this.#bytes > 0 && this.#bytes + size > this.#maxBytes)) {
       const facts = `${this.#waiting.length} operations of ${this.#bytes} bytes are waiting for the store`
       return Promise.reject(
-        new PersistError('OVERLOADED', `${facts}, the most that may; it does not keep up.`),
+        new PersistError('OVERLOADED', `${facts}, which is the limit; it does not keep up.`),
       )
     }
     this.#bytes += size

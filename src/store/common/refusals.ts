@@ -36,7 +36,7 @@ export function fenced(sessionId: string, ours: number, current: number): Persis
 /** @throws PersistError `INVALID_ARGUMENT` for a message that is longer than one between nodes may be. */
 export function refuseTooLong({ length }: Uint8Array): void {
   if (length <= MESSAGE_LIMIT) return
-  const facts = `A message between nodes has ${length} bytes, and ${MESSAGE_LIMIT} are the most that it may have`
+  const facts = `A message between nodes has ${length} bytes, and the limit is ${MESSAGE_LIMIT}`
   throw new PersistError('INVALID_ARGUMENT', `${facts}.`)
 }
 

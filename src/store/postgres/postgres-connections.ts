@@ -165,7 +165,7 @@ export class PostgresConnections {
     if (lane.waiting < maxWaiting) return
     throw new PersistError(
       'OVERLOADED',
-      `${maxWaiting} operations are waiting for a connection to PostgreSQL, the most that may; it does not keep up.`,
+      `${maxWaiting} operations are waiting for a connection to PostgreSQL, which is the limit; it does not keep up.`,
     )
   }
 

@@ -45,7 +45,7 @@ export function toPersistError(error: unknown, masked: string): PersistError {
   if (classify(error) === 'data') {
     return make('INVALID_ARGUMENT', `PostgreSQL refused what should be stored: ${text}.`)
   }
-  return make('STORE_UNAVAILABLE', `PostgreSQL at ${masked} did not do what it was asked to: ${text}.`)
+  return make('STORE_UNAVAILABLE', `PostgreSQL at ${masked} could not serve the request: ${text}.`)
 }
 
 export function notMigrated(masked: string, cause?: unknown): PersistError {

@@ -352,10 +352,10 @@ function check({ sessionId, events, ttl }: Append): void {
   if (id !== undefined) {
     throw new PersistError(
       'INVALID_ARGUMENT',
-      `The id ${id.slice(0, 40)}… has ${Buffer.byteLength(id)} bytes; ${MAX_ID_BYTES} are the most.`,
+      `The id ${id.slice(0, 40)}… has ${Buffer.byteLength(id)} bytes; the limit is ${MAX_ID_BYTES}.`,
     )
   }
   if (!Number.isFinite(ttl) || ttl < 0) {
-    throw new PersistError('INVALID_ARGUMENT', `A time to live of ${ttl} ms is none; give a positive number.`)
+    throw new PersistError('INVALID_ARGUMENT', `ttl must be a positive number of milliseconds, not ${ttl}.`)
   }
 }

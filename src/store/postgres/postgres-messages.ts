@@ -70,7 +70,7 @@ export class PostgresMessages {
   async send(nodeId: string, body: Uint8Array): Promise<boolean> {
     if (body.byteLength > MESSAGE_LIMIT) {
       const facts = `A message of ${body.byteLength} bytes was to be sent to node ${nodeId}`
-      throw new PersistError('INVALID_ARGUMENT', `${facts}; ${MESSAGE_LIMIT} are the most.`)
+      throw new PersistError('INVALID_ARGUMENT', `${facts}; the limit is ${MESSAGE_LIMIT}.`)
     }
     const sent = await this.#outgoing.add({ nodeId, body })
     return sent === 'alive' || (sent === 'silent' && !(await this.#options.nodes.isDead(nodeId)))

@@ -78,6 +78,6 @@ function parse(url: string, option: string): URL {
   if (parsed?.protocol === 'postgres:' || parsed?.protocol === 'postgresql:') return parsed
   throw new PersistError(
     'INVALID_ARGUMENT',
-    `The ${option} ${maskUrl(url)} is no PostgreSQL URL; it looks like postgres://user:password@host:5432/database`,
+    `The ${option} ${maskUrl(url)} is not a PostgreSQL URL; write it like postgres://user:password@host:5432/database`,
   )
 }

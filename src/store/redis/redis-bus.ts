@@ -46,7 +46,7 @@ export class RedisBus implements Bus {
     this.#connection.assertOpen()
     if (message.length > MESSAGE_LIMIT) {
       const facts = `A message of ${message.length} bytes was to be sent to node ${nodeId}`
-      throw new PersistError('INVALID_ARGUMENT', `${facts}; ${MESSAGE_LIMIT} are the most.`)
+      throw new PersistError('INVALID_ARGUMENT', `${facts}; the limit is ${MESSAGE_LIMIT}.`)
     }
     const isParcel = message.length > INSIDE
     const name = isParcel ? randomBytes(12).toString('base64url') : ''

@@ -191,7 +191,7 @@ export class RedisConnection {
       return
     const facts = `${this.#pending.size} operations with ${this.#bytes} bytes wait for Redis at ${this.where}`
     const state = this.#client?.status === 'ready' ? 'it does not keep up' : 'it is not connected'
-    return new PersistError('OVERLOADED', `${facts}, and no more may; ${state}.`)
+    return new PersistError('OVERLOADED', `${facts}, which is the limit; ${state}.`)
   }
 
   // Redis answers in order: if this command has no answer, neither has anything sent after it. The connection may

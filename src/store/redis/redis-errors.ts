@@ -30,7 +30,7 @@ export function carriedOut(error: unknown): Carried {
  * Without the driver's error as `cause`: it holds the command that failed, and that may be AUTH with the password.
  */
 export function unavailable(where: string, why: string): PersistError {
-  return new PersistError('STORE_UNAVAILABLE', `Redis at ${where} did not do what was asked: ${why}.`)
+  return new PersistError('STORE_UNAVAILABLE', `Redis at ${where} could not serve the request: ${why}.`)
 }
 
 export function translate(where: string, error: unknown): PersistError {

@@ -38,7 +38,7 @@ export class RedisLanes {
     if (isFull || (this.#bytes > 0 && this.#bytes + size > MAX_WAITING_BYTES)) {
       const facts = `${this.#waiting} appends of ${this.#bytes} bytes are waiting for Redis`
       return Promise.reject(
-        new PersistError('OVERLOADED', `${facts}, the most that may; it does not keep up.`),
+        new PersistError('OVERLOADED', `${facts}, which is the limit; it does not keep up.`),
       )
     }
     const name = this.#cluster ? append.sessionId : hash(append.sessionId) % 2

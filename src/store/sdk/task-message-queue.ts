@@ -50,7 +50,7 @@ export function taskMessageQueue<M extends QueuedMessage>(tasks: TaskTable): Tas
     if (pushed === 'absent') throw noSuchTask(taskId)
     if (pushed === 'queued') return
     const facts = `The queue of task ${taskId} holds ${limit} messages`
-    throw new PersistError('OVERLOADED', `${facts}, the most that may wait for tasks/result.`)
+    throw new PersistError('OVERLOADED', `${facts}, which is the limit until tasks/result is asked for.`)
   }
 
   /** Takes messages from the front; those of other instances are dropped. */

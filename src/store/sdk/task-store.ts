@@ -142,7 +142,7 @@ export function taskStore<R extends object>(
 
     async listTasks(cursor, sessionId) {
       if (cursor !== undefined && !/^[0-9a-f]{44}$/.test(cursor)) {
-        throw new PersistError('INVALID_ARGUMENT', 'The cursor is none that listTasks has given out.')
+        throw new PersistError('INVALID_ARGUMENT', 'The cursor does not come from listTasks.')
       }
       const query = { sessionId: sessionId ?? null, limit: PAGE, ...(cursor !== undefined && { cursor }) }
       const { tasks: records, next } = await tasks.list(query)

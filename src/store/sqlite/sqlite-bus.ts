@@ -55,7 +55,7 @@ export class SqliteBus implements Bus {
   async send(nodeId: string, message: Uint8Array): Promise<boolean> {
     this.#db.assertOpen()
     if (message.length > MESSAGE_LIMIT) {
-      const facts = `A message of ${message.length} bytes is longer than the ${MESSAGE_LIMIT} that one may have`
+      const facts = `A message of ${message.length} bytes is longer than the limit of ${MESSAGE_LIMIT}`
       throw new PersistError('INVALID_ARGUMENT', `${facts}; send less at once.`)
     }
     // While it hears us its end is heard too, and the file need not be asked.
