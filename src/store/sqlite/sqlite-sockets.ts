@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, statSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -76,7 +76,7 @@ export class SqliteSockets {
   /** Removes the socket of a dead node, if it lies where ours do: what a row says is no reason to delete any file. */
   remove(path: string): void {
     const ours = [...this.#listening.values()].some((listening) => listening.path === path)
-    if (!ours && dirname(path) === this.#folder) rmSync(path, { force: true })
+    if (!ours && dirname(path) === this.#folder) remove(path)
   }
 
   /** Removes sockets at which nobody listens: of processes that were killed, and whose rows are gone. */
@@ -86,7 +86,7 @@ export class SqliteSockets {
     const some = old.map((path) => ({ path, at: Math.random() })).sort((a, b) => a.at - b.at)
     await Promise.all(
       some.slice(0, SWEPT).map(async ({ path }) => {
-        if (await isDeserted(path)) rmSync(path, { force: true })
+        if (await isDeserted(path)) remove(path)
       }),
     )
   }
@@ -172,9 +172,24 @@ function oldFiles(folder: string | undefined): string[] {
     const made = statSync(path, { throwIfNoEntry: false })?.mtimeMs
     return made !== undefined && Date.now() - made > GRACE
   }
-  return readdirSync(folder)
+  const old = readdirSync(folder)
     .map((name) => join(folder, name))
     .filter(isOld)
+  // Not a socket: see `remove`.
+  statSync(folder, { throwIfNoEntry: false })
+  return old
+}
+
+/**
+ * Without a look at it, as `rmSync` takes one: as long as the last file that was looked at is a socket, Node 20 resolves no
+ * links, and a package that `import()` finds by a link (pnpm) does not find its own dependencies.
+ */
+function remove(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
 }
 
 function isDeserted(path: string): Promise<boolean> {
