@@ -1,5 +1,6 @@
 import { PersistError } from '../errors.ts'
 import { findInitialize } from '../json.ts'
+import type { AuthInfo } from '../options.ts'
 import {
   type App,
   type AppBody,
@@ -18,7 +19,7 @@ import { fromWebResponse, notForFetch, webRequest } from './web.ts'
 export interface FactoryContext {
   /** Sessions exist in 2025-era protocol revisions only; the v2 SDK calls these `legacy`. */
   readonly era: 'legacy'
-  readonly authInfo?: unknown
+  readonly authInfo?: AuthInfo
   /** The request that opens the session, or that brings it back to life: its `url` names the tenant, for one. */
   readonly requestInfo: Request
 }
@@ -116,7 +117,9 @@ export class FactoryApp implements App {
 
 /** `request` itself, for a factory that wants its context and for a web handler alike. */
 export function contextOf(request: Request, authInfo: unknown): Request & FactoryContext {
-  const context = { era: 'legacy' as const, ...(authInfo !== undefined && { authInfo }) }
+  // What a middleware that is not of the SDK has left there is passed on as it is.
+  const known = authInfo === undefined ? {} : { authInfo: authInfo as AuthInfo }
+  const context = { era: 'legacy' as const, ...known }
   return Object.assign(request, context, { requestInfo: request })
 }
 

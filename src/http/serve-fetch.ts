@@ -1,5 +1,6 @@
 import type { AppRequest, AppResponse } from '../app/app.ts'
 import { parseJson } from '../json.ts'
+import type { AuthInfo } from '../options.ts'
 import type { Answer, EventStream } from '../session/protocol/answer.ts'
 import type { Sink } from '../sse.ts'
 import { Stop } from '../stop.ts'
@@ -10,7 +11,7 @@ import type { Service } from './service.ts'
 
 export interface FetchOptions {
   /** What an authentication middleware in front of the handler found. */
-  readonly authInfo?: unknown
+  readonly authInfo?: AuthInfo
   /** The JSON body, where somebody has read it already. */
   readonly parsedBody?: unknown
 }

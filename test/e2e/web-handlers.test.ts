@@ -97,7 +97,9 @@ describe('a function of one parameter is what it returns', () => {
         headers,
         body: JSON.stringify(client.initialize()),
       })
-      const response = await handler.fetch(request, { authInfo: { clientId: 'her' } })
+      const response = await handler.fetch(request, {
+        authInfo: { token: 'hers', clientId: 'her', scopes: [] },
+      })
       expect(response.status).toBe(200)
       await response.text()
     }

@@ -360,7 +360,7 @@ export class LiveSession {
     const lastEventId = request.headers['last-event-id']
     const cursor = lastEventId === undefined ? undefined : parseEventId(this.id, lastEventId)
     if (lastEventId !== undefined && !cursor) {
-      const message = 'Invalid event ID: it is none of this session. Reconnect without Last-Event-ID.'
+      const message = 'Invalid event ID: it does not belong to this session. Reconnect without Last-Event-ID.'
       return withCors(refuse(400, message), allowed.headers)
     }
     this.#used()
