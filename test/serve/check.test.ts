@@ -55,7 +55,7 @@ describe('serve --check of a server', () => {
     ['at another path', 404, 'text/plain', '', /nothing at \/mcp \(404\); give its path with --path/],
     ['that wants credentials', 401, 'text/plain', '', /wants credentials \(401\)/],
     ['that is out of order', 500, 'text/plain', '', /answered initialize with status 500/],
-    ['that is none of MCP', 200, 'text/html', '<html>', /no answer of MCP/],
+    ['that does not speak MCP', 200, 'text/html', '<html>', /not an MCP answer/],
     [
       'that refuses',
       200,
