@@ -18,7 +18,7 @@ import { generator } from '../support/random.ts'
  */
 const PLACES = [
   ['redis', 6379, 200, 60_000],
-  ['postgres', 5432, 4_000, 24_000],
+  ['postgres', 5432, 12_000, 48_000],
 ] as const
 const LASTS = 6000
 const PATIENCE = 30_000
