@@ -1,6 +1,4 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { Extractor, ExtractorConfig } from '@microsoft/api-extractor'
 import {
   ApiDeclaredItem,
   ApiDocumentedItem,
@@ -9,40 +7,18 @@ import {
   ApiModel,
   ApiNameMixin,
 } from '@microsoft/api-extractor-model'
+import { extract, root } from './extractor.ts'
 
 /*
  * Writes `docs/reference/` from the declarations in `dist/` and their comments: a page for each entry of the package, with
  * an anchor for each export and each member.
  */
-const root = fileURLToPath(new URL('../', import.meta.url))
 const ENTRIES = { index: 'mcp-persist', backend: 'mcp-persist/backend', testing: 'mcp-persist/testing' }
 
 function model(entry: string): ApiItem {
-  const none = { logLevel: 'none' } as const
   const file = `${root}.tmp/reference/${entry}.api.json`
-  const config = ExtractorConfig.prepare({
-    configObjectFullPath: undefined,
-    packageJsonFullPath: `${root}package.json`,
-    configObject: {
-      projectFolder: root,
-      mainEntryPointFilePath: `${root}dist/${entry}.d.ts`,
-      compiler: { tsconfigFilePath: `${root}tsconfig.build.json` },
-      apiReport: { enabled: false },
-      docModel: { enabled: true, apiJsonFilePath: file },
-      dtsRollup: { enabled: false },
-      tsdocMetadata: { enabled: false },
-      messages: {
-        compilerMessageReporting: { default: { logLevel: 'error' } },
-        extractorMessageReporting: { default: none },
-        tsdocMessageReporting: { default: none },
-      },
-    },
-  } as Parameters<typeof ExtractorConfig.prepare>[0])
-  const quiet = (message: { messageId: string; handled: boolean }) => {
-    message.handled ||= message.messageId.startsWith('console-')
-  }
-  if (!Extractor.invoke(config, { localBuild: true, messageCallback: quiet }).succeeded)
-    throw new Error(`The declarations of ${entry} cannot be read.`)
+  const wanted = { apiReport: { enabled: false }, docModel: { enabled: true, apiJsonFilePath: file } }
+  if (!extract(entry, wanted, true).succeeded) throw new Error(`The declarations of ${entry} cannot be read.`)
   return new ApiModel().loadPackage(file).entryPoints[0]!
 }
 
