@@ -67,19 +67,17 @@ class WebBody implements AppBody {
   }
 
   async forEach(onChunk: OnChunk): Promise<void> {
-    for (;;) {
-      const next = await this.#reader?.read()
-      if (!next || next.done) return
-      const dealt = onChunk(next.value)
+    for (let chunk = await this.#next(); chunk; chunk = await this.#next()) {
+      const dealt = onChunk(chunk)
       if (dealt) await dealt
     }
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    for (;;) {
-      const next = await this.#reader?.read()
-      if (!next || next.done) return
-      yield next.value
-    }
+    for (let chunk = await this.#next(); chunk; chunk = await this.#next()) yield chunk
+  }
+
+  async #next(): Promise<Uint8Array | undefined> {
+    return (await this.#reader?.read())?.value
   }
 }
