@@ -1,7 +1,8 @@
 /**
- * A map of few entries that come and go, in the order in which they came. A `Map` that is added to and deleted from makes a new
- * table every few times, and each refers to the next: once the collector has taken one of them for old, it takes all that the
- * later ones ever held for old as well, and half of what a request allocates outlives it.
+ * A map of few entries that come and go, in the order in which they came: the calls of one session, not the requests of a node, for
+ * each look goes through all of them. A `Map` that is added to and deleted from makes a new table every few times, and each refers
+ * to the next: once the collector has taken one of them for old, it takes all that the later ones ever held for old as well. As
+ * lists, a third less of what a call allocates outlives it.
  */
 export class FewMap<K, V> {
   readonly #keys: K[] = []

@@ -3,7 +3,6 @@ import { type App, AppAway, type AppRequest } from '../app/app.ts'
 import { portableAuthInfo } from '../app/auth-info.ts'
 import { monotonicNow } from '../clock.ts'
 import { errorText, isPersistError } from '../errors.ts'
-import { FewSet } from '../few.ts'
 import { findInitialize } from '../json.ts'
 import { withoutQuery } from '../logger.ts'
 import type { Settings } from '../options.ts'
@@ -58,7 +57,7 @@ export class Engine {
   readonly #appWord: AppWord
   readonly #housekeeping: Housekeeping
   /** Requests that have no answer yet. */
-  readonly #handling = new FewSet<AppRequest>()
+  readonly #handling = new Set<AppRequest>()
 
   constructor(options: EngineOptions) {
     const { app, log, directory, settings, sweep } = options
@@ -210,7 +209,7 @@ export class Engine {
 
   /** Does a client wait for the head of an answer? */
   get #isAwaited(): boolean {
-    return this.#handling.values().some(({ signal }) => !signal?.stopped)
+    return [...this.#handling].some(({ signal }) => !signal?.stopped)
   }
 
   async #lapsed(): Promise<void> {
