@@ -51,10 +51,25 @@ export async function install(): Promise<void> {
   await Promise.all([
     installed(place('npm', NPM), installNpm),
     ...Object.entries(PYTHON).map(([name, versions]) =>
-      installed(place(name, versions), (folder) => installPython(folder, versions)),
+      installed(place(name, versions), (folder) =>
+        installPython(
+          folder,
+          Object.entries(versions).map(([each, version]) => `${each}==${version}`),
+        ),
+      ),
     ),
   ])
   await copyFile(join(servers, 'fastmcp_npm.mjs'), npmServer('fastmcp_npm.mjs'))
+}
+
+/**
+ * A virtual environment with one package from PyPI, made when it is not there yet. Resolves with its `python`. It needs
+ * `python3` with its `venv` (Debian: `apt-get install python3-venv`).
+ */
+export async function pythonWith(requirement: string): Promise<string> {
+  const folder = place(requirement.replace(/[^\w.]+/g, '-'), [requirement])
+  await installed(folder, () => installPython(folder, [requirement]))
+  return join(folder, 'bin/python')
 }
 
 /** One that was broken off is begun anew; a virtual environment cannot be moved, so a mark says that it is whole. */
@@ -73,9 +88,8 @@ async function installNpm(folder: string): Promise<void> {
   await command('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts'], folder)
 }
 
-async function installPython(folder: string, versions: Readonly<Record<string, string>>): Promise<void> {
+async function installPython(folder: string, wanted: readonly string[]): Promise<void> {
   await command('python3', ['-m', 'venv', folder], root)
-  const wanted = Object.entries(versions).map(([name, version]) => `${name}==${version}`)
   await command(
     join(folder, 'bin/pip'),
     ['install', '--quiet', '--disable-pip-version-check', ...wanted],

@@ -8,7 +8,7 @@ import { type HostedCluster, hostCluster } from '../support/cluster.ts'
 import { CuttingProxy } from '../support/net/cutting-proxy.ts'
 import type { HostProcess } from '../support/process.ts'
 import { within } from '../support/wait.ts'
-import { pythonWith } from './pypi.ts'
+import { pythonWith } from './install.ts'
 
 /*
  * The clients of Python through all that a session does, at three nodes behind a strict round robin: with every connection
